@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Set up `.venv` once, then be `spooldadd`: needs Python 3.11 or newer with pip, and nothing else.
+
+    python3 run.py demo          see it work
+    python3 run.py test [ARGS]   run the tests (pytest's arguments may follow)
+    python3 run.py ARGS...       the same as `spooldadd ARGS...`
+    python3 run.py --dev         also install what the checks of `.ci/run` need
+"""
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / "bin"
+READY = VENV / ".ready"
+OLDEST = (3, 11)
+
+
+def call(*command):
+    """Run one set-up step; on failure say which step it was and end."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=ROOT, check=False)
+    if done.returncode:
+        sys.exit(f"run.py: set-up failed: `{' '.join(words)}` ended with {done.returncode}")
+
+
+def is_new_enough(python):
+    """Tell whether this interpreter may run spooldadd."""
+    probe = f"import sys; sys.exit(sys.version_info < {OLDEST})"
+    return subprocess.run([python, "-c", probe], check=False).returncode == 0
+
+
+def find_python():
+    """Return the first interpreter that is new enough: ours, else one on PATH, newest first."""
+    candidates = [sys.executable, *(shutil.which(f"python3.{minor}") for minor in range(20, 10, -1))]
+    for python in candidates:
+        if python and is_new_enough(python):
+            return python
+    sys.exit(f"run.py: needs Python {OLDEST[0]}.{OLDEST[1]} or newer; {sys.executable} is {sys.version.split()[0]}")
+
+
+def wanted(extra):
+    """Return what `.ready` must say for the environment to be current."""
+    project = (ROOT / "pyproject.toml").read_bytes()
+    return hashlib.sha256(project + str(ROOT).encode()).hexdigest() + " " + extra
+
+
+def is_ready(extra):
+    """Tell whether `.venv` holds at least what `extra` asks for."""
+    have = READY.read_text() if READY.exists() else ""
+    return have in (wanted("dev"), wanted(extra))
+
+
+def build_venv(extra):
+    """Make `.venv` anew. Needs no ensurepip, which Debian packs apart: pip installs into it from outside."""
+    python = find_python()
+    print("run.py: setting up .venv (once) ...", file=sys.stderr)
+    started_s = time.monotonic()
+    call(python, "-m", "venv", "--clear", "--without-pip", VENV)
+    target = f".[{extra}]"
+    uv = shutil.which("uv")
+    if uv:
+        call(uv, "pip", "install", "-q", "--python", BIN / "python", "-e", target)
+    else:
+        call(python, "-m", "pip", "--python", BIN / "python", "install", "-q", "--disable-pip-version-check",
+             "--root-user-action", "ignore", "-e", target)
+    READY.write_text(wanted(extra))
+    print(f"run.py: ready after {time.monotonic() - started_s:.0f} s", file=sys.stderr)
+
+
+def set_up(extra="test"):
+    """Make `.venv` current; two callers at once build it once. Killed half-way, the next call starts over."""
+    if is_ready(extra):
+        return
+    with (ROOT / "run.py").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_ready(extra):
+            build_venv(extra)
+
+
+def main(arguments):
+    """Set up, then become the program that was asked for."""
+    if arguments[:1] == ["--dev"]:
+        set_up("dev")
+        return
+    set_up()
+    if arguments[:1] == ["test"]:
+        program = [str(BIN / "python"), "-m", "pytest", *arguments[1:]]
+        os.chdir(ROOT)
+    else:
+        program = [str(BIN / "spooldadd"), *(arguments or ["--help"])]
+    os.execv(program[0], program)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
