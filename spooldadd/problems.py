@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from spooldadd.tomltext import key
+
 # What is left of a terminal of 120 columns after the margin of line numbers.
 _SHOWN_COLUMNS: Final = 100
 # A reason stands in a mail's subject and in a table: long enough for any message of ours, too short to flood one.
@@ -18,7 +20,11 @@ _TABLE: Final = {code: chr(0x2400 + code) for code in range(32)} | {9: " ", 127:
 
 
 class Problem(NamedTuple):
-    """One thing to change. Lines and columns count from 1, in characters; line 0 says that no file is to blame."""
+    """One thing to change. Lines and columns count from 1, in characters.
+
+    Line 0 says that there is no line to show; `origin` stands for the file's name where something else is to blame,
+    such as an environment variable.
+    """
 
     message: str
     key: str = ""
@@ -26,6 +32,7 @@ class Problem(NamedTuple):
     column: int = 0
     text: str = ""
     hint: str | None = None
+    origin: str | None = None
 
 
 def render(problems: Iterable[Problem], source_name: str) -> str:
@@ -36,6 +43,12 @@ def render(problems: Iterable[Problem], source_name: str) -> str:
 def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Sort by place; of equal places, by key and message, so that the same file always reads the same."""
     return tuple(sorted(problems, key=lambda problem: (problem.line, problem.column, problem.key, problem.message)))
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """Write the path of a key as people do: `limits.timeout`, `command[1]`, `env."odd key"`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{key(part)}" for part in path)
+    return text.removeprefix(".")
 
 
 def summary(problems: Sequence[Problem], source_name: str) -> str:
@@ -74,7 +87,8 @@ def _block(problem: Problem, source_name: str) -> str:
 
 def _headline(problem: Problem, source_name: str) -> str:
     message = visible(problem.message)
-    return f"{source_name}:{problem.line}:{problem.column}: {message}" if problem.line else message
+    place = f":{problem.line}:{problem.column}" if problem.line else ""
+    return f"{visible(problem.origin or source_name)}{place}: {message}"
 
 
 def _cut(line: str, column: int) -> tuple[str, int]:

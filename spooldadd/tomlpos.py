@@ -8,12 +8,18 @@ about, so a good file never pays for it. It does not recurse: a text as deep as 
 from __future__ import annotations
 
 import bisect
+import contextlib
 import re
 import tomllib
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 Path = tuple[str | int, ...]
+
+
+# Each path holds all keys above it, so without a bound a text of one megabyte and one key, dotted half a million times,
+# would take gigabytes. Nothing that people write is nested half as deep.
+MAX_DEPTH: Final = 64
 
 
 class Place(NamedTuple):
@@ -27,24 +33,26 @@ class Place(NamedTuple):
 _BLANK: Final = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*+")
 _SPACE: Final = re.compile(r"[ \t]*+")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]++")
-_SCALAR: Final = re.compile(
+STRING: Final = re.compile(
     r'"""(?:[^"\\]++|\\.|"(?!""))*+"{3,5}'
     r"|'''(?:[^']++|'(?!''))*+'{3,5}"
     r'|"(?:[^"\\]++|\\.)*+"'
-    r"|'[^']*+'"
-    r"|[^,\]}#\n]++",
+    r"|'[^']*+'",
     re.DOTALL,
 )
+_SCALAR: Final = re.compile(rf"{STRING.pattern}|[^,\]}}#\n]++", re.DOTALL)
 
 
 def positions(text: str) -> dict[Path, Place]:
     """Map the path of every key and list element, such as `("build", 0, "command")`, to the place of its first mention.
 
-    A list element begins at its value, an element of `[[table]]` at the key in its header. What is not valid TOML gets
-    an answer that means nothing, or an `IndexError` or `AttributeError`: parse first.
+    A list element begins at its value, an element of `[[table]]` at the key in its header. What lies deeper than
+    `MAX_DEPTH` is left out. For a text that is not valid TOML the answer ends where the walk was lost.
     """
     scanner = _Scanner(text)
-    scanner.document()
+    # The walk relies on a valid text and checks nothing; these are the ways in which it falls over another.
+    with contextlib.suppress(IndexError, AttributeError, tomllib.TOMLDecodeError):
+        scanner.document()
     starts = [0, *(match.end() for match in re.finditer("\n", text))]
     return {path: _place(starts, offset) for path, offset in scanner.offsets.items()}
 
@@ -81,7 +89,8 @@ class _Scanner:
 
     def _skip(self, pattern: re.Pattern[str]) -> int:
         match = pattern.match(self.text, self.at)
-        assert match is not None  # each of these patterns matches something in valid TOML
+        if match is None:
+            raise IndexError(self.at)
         self.at = match.end()
         return self.at
 
@@ -107,6 +116,8 @@ class _Scanner:
         return (*path, self.last_table[path]) if path in self.last_table else path
 
     def _mark(self, path: Path, offset: int) -> Path:
+        if len(path) > MAX_DEPTH:
+            return path[:MAX_DEPTH]
         self.offsets.setdefault(path, offset)
         return path
 

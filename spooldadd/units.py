@@ -34,7 +34,7 @@ DURATION_PATTERN: Final = (
 SIZE_PATTERN: Final = rf"^\s*({_NUMBER})\s*([KkMmGgTt](?:[Ii]?[Bb])?|[Bb])?\s*$"
 
 _DURATION_UNITS_S: Final = (604_800.0, 86_400.0, 3_600.0, 60.0, 1.0, 0.001)
-_FACTORS: Final = {
+_FACTORS: Final[dict[str, int]] = {
     "b": 1,
     **{f"{letter}{tail}": 1024**power for power, letter in enumerate("kmgt", 1) for tail in ("", "ib")},
     **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)},
@@ -104,8 +104,9 @@ def _size_of_text(text: str) -> int:
     match = _SIZE.match(text) if len(text) <= _MAX_CHARACTERS else None
     if match is None:
         raise BadUnit(f"{_shown(text)} is not a size", SIZE_FORMS)
-    number, factor = match[1], _FACTORS[(match[2] or "b").lower()]
-    return round(float(number) * factor) if "." in number else int(number) * factor
+    number: str = match[1]
+    factor = _FACTORS[(match[2] or "b").lower()]
+    return int(number) * factor if number.isdigit() else round(float(number) * factor)
 
 
 def _bytes_of_number(value: object) -> int:

@@ -1,0 +1,27 @@
+"""The TOML job spec: keys, defaults, limits; text in, `Spec` or every error out. Pure.
+
+`models` holds one class for each table, and what a key may hold is said in `fields`. `parse` reads bytes; `peek` looks
+only at what queueing needs. `schema` and `describe` say the same as the models to editors and to the reference pages.
+Another table is another model: nothing else in here knows the keys.
+"""
+
+from spooldadd.spec.models import Keep, Limits, Retry, Run, Spec
+from spooldadd.spec.peeking import Peek, peek
+from spooldadd.spec.reading import MAX_SPEC_BYTES, InvalidSpec, parse
+from spooldadd.spec.schema import KeyDescription, describe, schema
+
+__all__ = [
+    "MAX_SPEC_BYTES",
+    "InvalidSpec",
+    "Keep",
+    "KeyDescription",
+    "Limits",
+    "Peek",
+    "Retry",
+    "Run",
+    "Spec",
+    "describe",
+    "parse",
+    "peek",
+    "schema",
+]

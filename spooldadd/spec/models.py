@@ -1,0 +1,178 @@
+"""The tables of a spec, one class each. Attribute names carry units; the alias is the key as it stands in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
+
+from spooldadd.complaints import refuse
+from spooldadd.reading import Source
+from spooldadd.spec.fields import (
+    Command,
+    Delay,
+    Duration,
+    Environ,
+    FilePattern,
+    JsonTable,
+    MemorySize,
+    Moment,
+    Name,
+    OpenFiles,
+    Size,
+    Text,
+    Variable,
+)
+from spooldadd.units import format_duration
+
+# The outcomes after which another attempt may help. Not `lost`: that is what `restartable` decides.
+RetryOutcome = Literal["exit", "signal", "timeout", "stall", "output", "oom", "build"]
+RETRIED_BY_DEFAULT: Final[tuple[RetryOutcome, ...]] = ("exit", "signal", "timeout", "stall", "oom", "build")
+SETTINGS_VARIABLE: Final = "APP_SETTINGS_JSON"
+
+
+class Table(BaseModel):
+    """A table of a TOML file: frozen, strict about types, and without room for unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        hide_input_in_errors=True,
+    )
+
+
+class Limits(Table):
+    """Bounds that end the job when it crosses them. A limit that is absent comes from the node's configuration."""
+
+    timeout_s: Duration | None = Field(
+        default=None, alias="timeout", description="How long an attempt may run before it is ended; unset, no limit."
+    )
+    stall_s: Duration | None = Field(
+        default=None,
+        alias="stall",
+        description="End the attempt when it printed nothing and used no CPU for this long; unset, never.",
+    )
+    kill_after_s: Delay = Field(
+        default=10.0,
+        alias="kill_after",
+        description="Time between asking the processes to end (TERM) and ending them (KILL).",
+    )
+    memory_bytes: MemorySize | None = Field(
+        default=None, alias="memory", description="Memory that all processes of the job may use together."
+    )
+    open_files: OpenFiles | None = Field(default=None, description="Open files of each process (`ulimit -n`).")
+    output_bytes: Size = Field(
+        default=100 * 2**20,
+        alias="output",
+        description="Size of the output log at which the attempt is ended, so that no job fills the disk.",
+    )
+    cpu_time_s: Duration | None = Field(
+        default=None, alias="cpu_time", description="CPU time that the processes of the job may use."
+    )
+
+
+class Retry(Table):
+    """Whether a failed attempt is followed by another, and when."""
+
+    attempts: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="Attempts in all, the first included; unset, one."
+    )
+    backoff_s: Delay = Field(
+        default=30.0,
+        alias="backoff",
+        description="Delay before the second attempt; doubles before each further one, with jitter.",
+    )
+    backoff_max_s: Delay = Field(
+        default=3600.0,
+        alias="backoff_max",
+        validate_default=True,
+        description="The delay does not grow beyond this.",
+    )
+    on: Annotated[tuple[RetryOutcome, ...], Field(strict=False)] = Field(
+        default=RETRIED_BY_DEFAULT, description="Outcomes that are worth another attempt; others fail at once."
+    )
+
+    # Cross-field rules hang on the later field, not on the model: those of a model are skipped when a field is wrong.
+    @field_validator("backoff_max_s")
+    @classmethod
+    def _backoff_can_grow(cls, value: float, info: ValidationInfo) -> float:
+        if value < (first := info.data.get("backoff_s", 0.0)):
+            shorter = f"{format_duration(value)} is shorter than `retry.backoff`, {format_duration(first)}"
+            raise refuse(f"has a bad value: {shorter}", "raise `retry.backoff_max` too")
+        return value
+
+
+class Run(Table):
+    """When and how the command is started."""
+
+    not_before: Moment | None = Field(
+        default=None, description="The job waits until then. A date with time and zone, without quotes."
+    )
+    split_output: bool = Field(
+        default=False, description="Keep stdout and stderr in two logs instead of one in which they are in order."
+    )
+
+
+class Keep(Table):
+    """What remains of the work directory."""
+
+    files: Annotated[tuple[FilePattern, ...], Field(strict=False)] = Field(
+        default=(), description="Patterns of files that are copied from the work directory into the record."
+    )
+    workdir: Literal["never", "failure", "always"] = Field(
+        default="failure", description="When the work directory stays on the node for a while."
+    )
+
+
+class Spec(Table):
+    """One job as its submitter asked for it: valid, complete, immutable."""
+
+    name: Name | None = Field(default=None, description="What the job is called; unset, the file's name.")
+    command: Command = Field(
+        description="What to run: a list of words runs as it is, one string runs with `/bin/sh -c`."
+    )
+    queue: Name = Field(default="default", description="The queue that the job waits in; a node gives each a width.")
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = Field(
+        default=0, description="Higher goes first; of equal ones, the oldest."
+    )
+    restartable: bool = Field(
+        default=False, description="Whether the job may run again when its node or its supervisor was lost on the way."
+    )
+    stdin: Text = Field(default="", description="What the command finds on its standard input.")
+    vars: Mapping[str, Variable] = Field(
+        default_factory=dict, description="Values for templates: `{{ vars.day }}`. Set by `submit --var day=…` too."
+    )
+    env: Environ = Field(default_factory=dict, description="Environment variables of the command.")
+    config: JsonTable = Field(
+        default_factory=dict,
+        description=f"Written to a JSON file that `{SETTINGS_VARIABLE}` names in the job's environment.",
+    )
+    limits: Limits = Field(default_factory=Limits, description="Bounds that end the job when it crosses them.")
+    retry: Retry = Field(default_factory=Retry, description="Whether a failed attempt is followed by another.")
+    run: Run = Field(default_factory=Run, description="When and how the command is started.")
+    keep: Keep = Field(default_factory=Keep, description="What remains of the work directory.")
+
+    # The text it was read from, for the places of problems that are found later, such as in templates.
+    _source: Source = PrivateAttr(default_factory=Source)
+
+    @property
+    def source(self) -> Source:
+        """The text that this spec was read from; empty for one that was made in a program."""
+        return self._source
+
+    def with_source(self, source: Source) -> Self:
+        """Return the same spec, remembering the text it was read from."""
+        copy = self.model_copy()
+        copy._source = source
+        return copy
+
+    @field_validator("config")
+    @classmethod
+    def _settings_are_not_hidden(cls, value: JsonTable, info: ValidationInfo) -> JsonTable:
+        if value and SETTINGS_VARIABLE in info.data.get("env", ()):
+            raise refuse(f"would be hidden by `env.{SETTINGS_VARIABLE}`", "remove one of the two")
+        return value
