@@ -161,7 +161,7 @@ def _predicate(error: ErrorDetails) -> tuple[str, str | None]:
         return f"must be {_EXPECTED[name]}, not {kind(value)}", _remedy(_EXPECTED[name], value)
     if name in _BOUNDS:
         words, bound = _BOUNDS[name]
-        return f"must be {words} {context[bound]}", None
+        return f"must be {words} {context[bound]:g}", None
     if name == "literal_error":
         return _not_one_of(value, context["expected"].replace("'", "`"))
     if name == "missing":

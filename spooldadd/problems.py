@@ -56,6 +56,7 @@ def summary(problems: Sequence[Problem], source_name: str) -> str:
     first = in_order(problems)[0]
     count = f"{len(problems)} problems, the first" if len(problems) > 1 else "a problem"
     place = f" at line {first.line}, column {first.column}" if first.line else ""
+    place = f" in `{first.origin}`" if first.origin else place
     sentence = f"`{visible(source_name)}` has {count}{place}: {visible(first.message)}"
     return sentence if len(sentence) <= _SUMMARY_CHARACTERS else sentence[: _SUMMARY_CHARACTERS - 1] + "…"
 

@@ -98,11 +98,15 @@ def type_text(shown: dict[str, Any]) -> str:
     if shown.get("type") == "array":
         return f"list of {_plural(type_text(shown.get('items', {})))}"
     if shown.get("type") == "object":
-        inner: dict[str, Any] = shown.get("additionalProperties") or next(
-            iter(shown.get("patternProperties", {}).values()), {}
-        )
+        inner = entry_shape(shown)
         return f"table of {_plural(type_text(inner))}" if inner else "table"
     return _scalar_text(shown)
+
+
+def entry_shape(shown: dict[str, Any]) -> dict[str, Any]:
+    """Give the part of the schema for each value of a table with free keys; empty where anything goes."""
+    by_pattern = list(shown.get("patternProperties", {}).values())
+    return by_pattern[0] if by_pattern else shown.get("additionalProperties") or {}
 
 
 def _scalar_text(shown: dict[str, Any]) -> str:
@@ -116,7 +120,10 @@ def _scalar_text(shown: dict[str, Any]) -> str:
 
 
 def _plural(name: str) -> str:
-    return name.removeprefix("one of ") if name.startswith("one of ") else f"{name}s"
+    if name.startswith("one of "):
+        return name.removeprefix("one of ")
+    noun, space, rest = name.partition(" from ")
+    return f"{noun}s{space}{rest}"
 
 
 def _default_text(shown: dict[str, Any], *, required: bool) -> str:

@@ -1,0 +1,52 @@
+"""List what a configuration amounts to: each key, its value as one would write it, and where it came from. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from spooldadd.config.models import Config
+from spooldadd.problems import dotted
+from spooldadd.spec.schema import value_text
+from spooldadd.tomlpos import Path
+from spooldadd.units import format_duration, format_size
+
+
+class Setting(NamedTuple):
+    """One key in effect. `origin` is `default`, `FILE:LINE`, the environment variable, or the option."""
+
+    key: str
+    value: str
+    origin: str
+
+
+def effective(config: Config) -> list[Setting]:
+    """List every key with its value; a table of free keys has a row for each of them."""
+    return [
+        Setting(dotted(path), text, config.origins.get(dotted(path), "default")) for path, text in _values(config, ())
+    ]
+
+
+def _values(model: BaseModel, path: Path) -> Iterator[tuple[Path, str]]:
+    for name, field in type(model).model_fields.items():
+        key = (*path, field.alias or name)
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _values(value, key)
+        elif isinstance(value, Mapping):
+            yield from (((*key, entry), value_text(part)) for entry, part in value.items())
+        else:
+            yield key, _text(name, value)
+
+
+def _text(name: str, value: object) -> str:
+    """Write a value as in the file; the unit is in the attribute's name."""
+    if value is None:
+        return "unset"
+    if name.endswith("_s") and isinstance(value, float):
+        return value_text(format_duration(value))
+    if name.endswith("_bytes") and isinstance(value, int):
+        return value_text(format_size(value))
+    return value_text(list(value) if isinstance(value, tuple) else value)

@@ -1,0 +1,248 @@
+"""The tables of the configuration, one class each. Attribute names carry units; the alias is the key in the file."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field, PlainValidator, PrivateAttr
+from pydantic import WithJsonSchema as Shown
+
+from spooldadd.complaints import kind, refuse
+from spooldadd.names import safe_name
+from spooldadd.spec.fields import (
+    MAX_NAME_CHARACTERS,
+    Delay,
+    Duration,
+    Environ,
+    MemorySize,
+    Name,
+    OpenFiles,
+    Size,
+    Word,
+)
+from spooldadd.spec.models import Limits, Table
+
+# Each running job has a supervisor of about a megabyte; far more at once than any node can run.
+MAX_JOBS: Final = 10_000
+
+
+def default_node(host_name: str | None = None) -> str:
+    """Name this node after its host: the part before the first dot, in the characters that a name may have."""
+    host = socket.gethostname() if host_name is None else host_name
+    return safe_name(host.split(".")[0])[:MAX_NAME_CHARACTERS]
+
+
+def default_jobs() -> int:
+    """Count the processors that this process may use, which in a container is fewer than the host has."""
+    return min(len(os.sched_getaffinity(0)), MAX_JOBS)
+
+
+def default_work_dir(environ: Mapping[str, str], uid: int) -> str:
+    """Name the directory for work directories: of the system for root, else of the user."""
+    if uid == 0:
+        return "/var/lib/spooldadd/work"
+    return os.path.join(user_dir(environ, "XDG_STATE_HOME", ".local/state"), "spooldadd", "work")
+
+
+def user_dir(environ: Mapping[str, str], variable: str, below_home: str) -> str:
+    """Find a user's directory as the XDG Base Directory Specification says: relative values do not count."""
+    given = environ.get(variable, "")
+    return given if os.path.isabs(given) else os.path.join(home(environ), below_home)
+
+
+def home(environ: Mapping[str, str]) -> str:
+    """Find the home directory: `HOME`, or what the user database says where it is unset, as under cron."""
+    return environ.get("HOME") or os.path.expanduser(f"~{'' if os.getuid() else 'root'}")
+
+
+def _work_dir_of_this_process() -> str:
+    return default_work_dir(os.environ, os.getuid())
+
+
+def _directory(value: str) -> str:
+    if not os.path.isabs(value):
+        raise refuse("must be an absolute path", "begin it with `/`, or with `~/` for your home directory")
+    if "\0" in value:
+        raise refuse("must not hold a NUL character")
+    return os.path.normpath(value)
+
+
+def _suffix(value: str) -> str:
+    if not value.startswith(".") or len(value) < 2 or "/" in value or "\0" in value:
+        raise refuse("is no suffix of a file name", 'write it with its dot, as in `".toml"`')
+    return value
+
+
+def _account(value: object) -> str | int:
+    """Take a name or a number; which of them exist is known only where they are used."""
+    if isinstance(value, str) and value and value.isascii() and value.isdigit():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise refuse(f"must be a name or a number, not {kind(value)}")
+    if value == "" or (isinstance(value, int) and value not in range(2**32 - 1)):
+        raise refuse("is neither a name nor a number from 0 to 4294967294")
+    return value
+
+
+def _variable_pattern(value: str) -> str:
+    if not value or "=" in value:
+        raise refuse("matches no environment variable", 'write a name, or a pattern such as `"LC_*"`')
+    return value
+
+
+Suffix = Annotated[str, AfterValidator(_suffix)]
+Account = Annotated[
+    str | int, PlainValidator(_account), Shown({"title": "name or number", "type": ["string", "integer"]})
+]
+VariablePattern = Annotated[Word, AfterValidator(_variable_pattern), Shown({"title": "name pattern", "type": "string"})]
+Directory = Annotated[str, AfterValidator(_directory), Shown({"title": "absolute path", "type": "string"})]
+Width = Annotated[int, Field(ge=0, le=MAX_JOBS)]
+
+
+class Intake(Table):
+    """How dropped files are found, and when they count as complete."""
+
+    settle_s: Delay | None = Field(
+        default=None,
+        alias="settle",
+        description="How long a file must stand still before it is taken; unset, 2 s on a local disk, else 5 s.",
+    )
+    scan_interval_s: Duration | None = Field(
+        default=None,
+        alias="scan_interval",
+        description="Time between two looks at the spool; unset, 30 s where events work and a few seconds elsewhere.",
+    )
+    suffixes: Annotated[tuple[Suffix, ...], Field(strict=False)] = Field(
+        default=(".toml",), description="Files with these suffixes are specs; others are left alone."
+    )
+    events: bool = Field(
+        default=True,
+        description="Use the file system's events to look sooner. They are hints: scans go on without them.",
+    )
+
+
+class DefaultLimits(Table):
+    """Limits for the specs that set none of their own."""
+
+    timeout_s: Duration | None = Field(default=None, alias="timeout", description="How long an attempt may run.")
+    stall_s: Duration | None = Field(
+        default=None, alias="stall", description="How long an attempt may print nothing and use no CPU."
+    )
+    memory_bytes: MemorySize | None = Field(
+        default=None, alias="memory", description="Memory of all processes of a job together."
+    )
+    open_files: OpenFiles | None = Field(default=None, description="Open files of each process.")
+    output_bytes: Size | None = Field(
+        default=None, alias="output", description="Size of the output log; unset, what the spec has, 100M by default."
+    )
+    cpu_time_s: Duration | None = Field(default=None, alias="cpu_time", description="CPU time of a job's processes.")
+
+    def fill(self, limits: Limits) -> Limits:
+        """Return a spec's limits, with ours where the spec is silent."""
+        ours = {
+            name: value
+            for name in type(self).model_fields
+            if name not in limits.model_fields_set and (value := getattr(self, name)) is not None
+        }
+        return limits.model_copy(update=ours) if ours else limits
+
+
+class Keep(Table):
+    """How long things stay that nobody needs for running."""
+
+    work_days: float = Field(
+        default=7.0, ge=0, le=3650, description="Days that the work directory of a failed job stays on the node."
+    )
+
+
+class Trust(Table):
+    """Whose specs are run, besides those of the worker's own user and of root."""
+
+    owners: Annotated[tuple[Account, ...], Field(strict=False)] = Field(
+        default=(), description="Users, by name or number, whose specs are accepted."
+    )
+    groups: Annotated[tuple[Account, ...], Field(strict=False)] = Field(
+        default=(), description="Groups, by name or number, that may have write permission on the spool and on specs."
+    )
+
+
+class JobEnviron(Table):
+    """Which of the worker's environment variables reach the jobs. What a spec sets goes on top."""
+
+    passed: Annotated[tuple[VariablePattern, ...], Field(strict=False)] = Field(
+        default=("*",), alias="pass", description="Names or patterns of variables that jobs get from the worker."
+    )
+    dropped: Annotated[tuple[VariablePattern, ...], Field(strict=False)] = Field(
+        default=(),
+        alias="drop",
+        description="Names or patterns of variables that jobs do not get; stronger than `pass`.",
+    )
+    added: Environ = Field(default_factory=dict, alias="set", description="Variables that every job gets.")
+
+
+class LogStyle(Table):
+    """What the worker writes to its own log."""
+
+    format: Literal["auto", "plain", "json"] = Field(
+        default="auto", description="Lines for people or JSON; `auto` is plain, with priorities under systemd."
+    )
+    level: Literal["debug", "info", "warning"] = Field(default="info", description="The least that is worth a line.")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the values of a configuration came from, by dotted key, and what was strange on the way.
+
+    Two are always equal, so that configurations are compared by their values alone.
+    """
+
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+
+
+class Config(Table):
+    """How one worker of one node works: valid, complete, immutable."""
+
+    node: Name = Field(default_factory=default_node, description="This node's name; unset, the host's short name.")
+    jobs: Annotated[int, Field(ge=1, le=MAX_JOBS)] = Field(
+        default_factory=default_jobs, description="Jobs that run at once; unset, the number of CPUs."
+    )
+    queues: Mapping[Name, Width] = Field(
+        default_factory=dict,
+        description="How many jobs of a queue run at once; 0 closes it. Queues that are not named share `jobs`.",
+    )
+    work_dir: Directory = Field(
+        default_factory=_work_dir_of_this_process,
+        description="Where jobs run, on the node's own disk; unset, `/var/lib/spooldadd/work` for root, "
+        "else `~/.local/state/spooldadd/work`.",
+    )
+    intake: Intake = Field(default_factory=Intake, description="How dropped files are found and taken.")
+    limits: DefaultLimits = Field(default_factory=DefaultLimits, description="Limits for specs that set none.")
+    keep: Keep = Field(default_factory=Keep, description="How long things stay.")
+    trust: Trust = Field(default_factory=Trust, description="Whose specs are run.")
+    environ: JobEnviron = Field(
+        default_factory=JobEnviron, description="Which of the worker's environment variables reach the jobs."
+    )
+    log: LogStyle = Field(default_factory=LogStyle, description="What the worker writes to its own log.")
+
+    _provenance: Provenance = PrivateAttr(default_factory=Provenance)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was strange while loading and did no harm, one sentence each."""
+        return self._provenance.warnings
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where the values that are no defaults came from, by dotted key."""
+        return self._provenance.origins
+
+    def with_provenance(self, provenance: Provenance) -> Config:
+        """Return the same configuration, remembering where its values came from."""
+        copy = self.model_copy()
+        copy._provenance = provenance
+        return copy
