@@ -11,11 +11,10 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from toml import TomlEncoder
 
-    type_of_flat = None | str | int | float | datetime.datetime | Sequence[str]
 
 _SURROGATES = range(0xD800, 0xE000)
 _ESCAPED_BYTES = range(0xDC80, 0xDD00)  # what `surrogateescape` makes of the bytes 0x80 to 0xFF
@@ -46,7 +45,7 @@ def quote(text: str) -> str:
     return f'"{text.translate(_ESCAPES)}"'
 
 
-def flat(table: Mapping[str, type_of_flat]) -> str:
+def flat(table: Mapping[str, object]) -> str:
     """Write a table of plain values and lists of texts, one line each, in order. A value of None is left out.
 
     Raises: `TypeError` for any other value, a date without a time included: nested data is for `dumps`.

@@ -1,0 +1,123 @@
+"""The exclusive right to a job: the lease, and who holds it.
+
+A lease is a kernel lock on a lock file of its own. The descriptor is handed on to the supervisor and by it to the job, so
+the lease lives exactly as long as they do. It is closed, never unlocked, by those who hand it on: unlocking would free it
+for all copies. It is not a `filelock.FileLock`, because such an object lets go at exit and at a fork.
+
+The lock file says who holds it, in lines that only grow: first the claimer, then the supervisor, then the job. That is a
+hint for people and for finding processes; the lock alone is the right.
+
+If we die here: a lock file that nobody holds. With a record it is what recovery looks for; without one it is removed.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+
+from filelock import lock_descriptor
+
+from spooldadd import process
+from spooldadd.layout import Layout
+from spooldadd.tomltext import flat
+
+LOCK_MODE = 0o600
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who took a lease, and which processes it was handed to. Zero where that did not happen yet."""
+
+    node: str = ""
+    boot_id: str = ""
+    worker_pid: int = 0
+    worker_start: int = 0
+    supervisor_pid: int = 0
+    supervisor_start: int = 0
+    job_pid: int = 0
+    job_start: int = 0
+
+    def is_here(self, node: str, boot_id: str) -> bool:
+        """Tell whether its processes could be alive on this machine."""
+        return self.node == node and self.boot_id == boot_id
+
+    def has_live_process(self) -> bool:
+        """Tell whether the supervisor or the job's first process lives. Only to be asked where `is_here`."""
+        pairs = ((self.supervisor_pid, self.supervisor_start), (self.job_pid, self.job_start))
+        return any(process.is_alive(pid, start) for pid, start in pairs)
+
+
+_NUMBERS = frozenset(name for name, kind in Holder.__annotations__.items() if kind == "int")
+
+
+def take_new(places: Layout, record: str, holder: Holder) -> int:
+    """Make the lock file of a record that does not exist yet, and take its lease; return the descriptor.
+
+    Raises: OSError; then no lock file is left.
+    """
+    path = places.lock(record)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, LOCK_MODE)
+    try:
+        if not lock_descriptor(fd, blocking=False):
+            raise BlockingIOError(f"`{path}` is new and yet locked")
+        fields = {key: value for key, value in vars(holder).items() if value}
+        os.write(fd, flat(fields).encode())
+    except OSError:
+        os.close(fd)
+        os.unlink(path)
+        raise
+    return fd
+
+
+def take_existing(places: Layout, record: str) -> int | None:
+    """Take the lease of a record that somebody claimed; return the descriptor, or None while it is held.
+
+    A missing lock file is made again: who held it removed it, or a person did. The caller looks at the record afterwards.
+    Raises: OSError.
+    """
+    path = places.lock(record)
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, LOCK_MODE)
+        try:
+            if not lock_descriptor(fd, blocking=False):
+                os.close(fd)
+                return None
+        except OSError:
+            os.close(fd)
+            raise
+        if _leads_to(path, fd):
+            return fd
+        os.close(fd)  # its last holder removed it between our open and our lock
+
+
+def is_held(places: Layout, record: str) -> bool:
+    """Tell whether somebody holds the lease of this record now. Changes nothing."""
+    try:
+        fd = os.open(places.lock(record), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not lock_descriptor(fd, blocking=False)
+    finally:
+        os.close(fd)
+
+
+def read_holder(places: Layout, record: str) -> Holder:
+    """Return what the lock file says; an empty answer where it is missing or damaged."""
+    try:
+        with open(places.lock(record), "rb") as file:
+            table = tomllib.load(file)
+    except (OSError, ValueError):
+        return Holder()
+    numbers = {name: value for name, value in table.items() if isinstance(value, int) and name in _NUMBERS}
+    return Holder(str(table.get("node", "")), str(table.get("boot_id", "")), **numbers)
+
+
+def _leads_to(path: str, fd: int) -> bool:
+    try:
+        seen = os.stat(path)
+    except FileNotFoundError:
+        return False
+    own = os.fstat(fd)
+    return (seen.st_dev, seen.st_ino) == (own.st_dev, own.st_ino)

@@ -1,0 +1,132 @@
+"""The command line: one file per command. Only the module of the command that was asked for is imported.
+
+A command's module has `add_arguments(parser)`, `run(options) -> int`, and a docstring: its first line is the summary, the
+rest the help, examples last. `status` has to answer in a blink, so nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from types import ModuleType
+
+from spooldadd import __version__
+from spooldadd.errors import ConfigError, NoSuchJob, SpooldaddError, SpoolError
+
+FINE, FAILED, USAGE, NO_SUCH_JOB, UNUSABLE, TIMED_OUT, LATER, CONFIGURATION = 0, 1, 2, 3, 4, 5, 75, 78
+EXIT_CODES = """exit codes:
+  0 fine; 1 what was asked about failed; 2 usage; 3 no such job; 4 spool unusable; 5 wait timed out;
+  75 try again later; 78 configuration. `run` and `submit --wait` exit as the job did: 124 for a timeout,
+  128+n for a signal."""
+
+# In the order of the overview: to begin with, to use, to look, to act, to look after. One line each; the module says more.
+COMMANDS = {
+    "demo": "see it work: a spool in a temporary place, a worker, real jobs; ends by itself",
+    "init": "make a spool, a commented configuration, an example",
+    "worker": "serve a spool",
+    "run": "run one spec in the foreground, without a spool",
+    "submit": "validate specs and drop them into the spool",
+    "check": "show every error of a spec",
+    "schema": "print the JSON Schema of a spec or of the configuration",
+    "status": "show the jobs, or one job",
+    "explain": "say why a job waits, or why it died",
+    "logs": "print what a job printed",
+    "wait": "wait until jobs have ended",
+    "retry": "run finished jobs again, or waiting ones now",
+    "cancel": "end jobs, running or not",
+    "hold": "keep jobs, a queue or everything from being started",
+    "release": "let held jobs, a queue or everything go",
+    "recover": "bring back what a dead worker or node left behind",
+    "doctor": "examine a spool and this node",
+    "config": "show the configuration and where each value comes from",
+    "completion": "print the completion script for a shell",
+    "man": "print the manual page",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    parser = global_parser()
+    options = parser.parse_args(words)
+    if options.command is None:
+        parser.print_help()
+        return USAGE
+    module = load(options.command)
+    command = command_parser(options.command, module)
+    command.parse_args(options.rest, namespace=options)
+    return _guarded(module, options)
+
+
+def global_parser() -> argparse.ArgumentParser:
+    """Return the parser of what stands before a command's own arguments."""
+    lines = "\n".join(f"  {name:<11} {summary}" for name, summary in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="spooldadd",
+        usage="spooldadd [--spool DIR] [--config FILE] COMMAND ...",
+        description="Drop a TOML spec into a directory, find it in done/ or failed/ with its logs and the reason.",
+        epilog=f"commands:\n{lines}\n\n`spooldadd COMMAND --help` shows a command's options and examples.\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_global_options(parser)
+    parser.add_argument("--version", action="version", version=f"spooldadd {__version__}")
+    parser.add_argument("command", nargs="?", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def add_global_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that stand before or after the command."""
+    parser.add_argument(
+        "--spool", metavar="DIR", default=argparse.SUPPRESS, help="the spool (default: $SPOOLDADD_SPOOL)"
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", default=argparse.SUPPRESS, help="the configuration (default: $SPOOLDADD_CONFIG)"
+    )
+
+
+def load(command: str) -> ModuleType:
+    """Import the module of this command."""
+    return importlib.import_module(f"spooldadd.cli.{command}_command")
+
+
+def command_parser(command: str, module: ModuleType) -> argparse.ArgumentParser:
+    """Return the parser of one command, global options included."""
+    summary, _, more = (module.__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        prog=f"spooldadd {command}",
+        description=summary,
+        epilog=more.strip("\n"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_global_options(parser)
+    module.add_arguments(parser)
+    return parser
+
+
+def _guarded(module: ModuleType, options: argparse.Namespace) -> int:
+    """Turn what went wrong into one sentence and an exit code."""
+    try:
+        return int(module.run(options))
+    except NoSuchJob as error:
+        return _complain(error, NO_SUCH_JOB)
+    except ConfigError as error:
+        return _complain(error, CONFIGURATION)
+    except SpoolError as error:
+        return _complain(error, UNUSABLE)
+    except SpooldaddError as error:
+        return _complain(error, FAILED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains once more at its end
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _complain(error: SpooldaddError, code: int) -> int:
+    print(f"spooldadd: {error}", file=sys.stderr)
+    return code

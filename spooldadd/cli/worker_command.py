@@ -1,0 +1,79 @@
+"""Serve a spool: watch it, claim what may run, start it, file what became of it.
+
+Runs until a signal ends it. TERM, INT and HUP end it at once; jobs that run go on by themselves and are filed all the
+same. USR1 lets it drain: nothing more is claimed, and it ends when the last job has ended.
+
+examples:
+  spooldadd worker /srv/spool
+  spooldadd worker /srv/spool --jobs 4 --node web-3
+  spooldadd worker /srv/spool --drain            # until nothing is left to run
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from spooldadd import claim, planning, process, serving, spool, trust
+from spooldadd.cli.common import spool_path
+from spooldadd.config import Config, find_config, load
+from spooldadd.errors import SpoolError
+from spooldadd.log import Log
+from spooldadd.worker import Settings, Worker
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("directory", metavar="DIR", nargs="?", help="the spool (default: --spool)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="how many jobs run at once (default: one per processor)")
+    parser.add_argument("--node", metavar="NAME", help="this node's name (default: the host's)")
+    parser.add_argument("--drain", action="store_true", help="end when nothing is left to run")
+    parser.add_argument("--log-format", choices=("plain", "json", "journal", "auto"), help="form of the log lines")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until the end."""
+    root = spool_path(options, options.directory)
+    config = load_config(options, root)
+    log_format = _log_format(config, options.log_format)
+    log = Log(2, log_format, config.log.level)
+    for warning in config.warnings:
+        log.warning("config-warning", reason=warning, then="ignoring it")
+    the_spool = spool.open_spool(root, holder(config.node))
+    refuse_unsafe(root, config)
+    settings = Settings(
+        jobs=config.jobs,
+        is_drain_at_end=options.drain,
+        environ=planning.base_environ(config, os.environ),
+        log_arguments=[log_format, config.log.level],
+    )
+    serving.serve(Worker(the_spool, config, settings, log), log)
+    return 0
+
+
+def load_config(options: argparse.Namespace, root: str | None) -> Config:
+    """Return the configuration that holds for this spool, options on top. Raises: ConfigError."""
+    path = getattr(options, "config", None) or find_config(root, environ=os.environ, uid=os.getuid())
+    overrides = {"jobs": getattr(options, "jobs", None), "node": getattr(options, "node", None)}
+    return load(path, environ=os.environ, overrides=overrides)
+
+
+def holder(node: str) -> claim.Holder:
+    """Return what this process writes into the locks it takes."""
+    pid = os.getpid()
+    return claim.Holder(node, process.boot_id(), pid, process.start_ticks(pid) or 0)
+
+
+def refuse_unsafe(root: str, config: Config) -> None:
+    """Refuse a spool that somebody else could fill. Raises: SpoolError."""
+    rule = trust.of_config(config.trust.owners, config.trust.groups)
+    objection = rule.objection(os.stat(root), f"the spool `{root}`")
+    if objection:
+        raise SpoolError(objection)
+
+
+def _log_format(config: Config, asked: str | None) -> str:
+    wish = asked or config.log.format
+    if wish != "auto":
+        return wish
+    return "journal" if os.environ.get("JOURNAL_STREAM") else "plain"

@@ -1,0 +1,182 @@
+"""The launcher and the supervisors of one worker: who is idle, who has which record. Holds nothing that must not be lost.
+
+A supervisor that has filed its attempt stays for the next one, which saves the fork. One whose channel closes is gone; what
+becomes of its record, recovery finds out.
+
+If we die here: supervisors finish what they have in hand and end; the launcher ends at once.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spooldadd.errors import SpoolError
+from spooldadd.plan import Plan, to_wire
+from spooldadd.supervisor import PACKET_BYTES, hand_over
+
+LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py")
+# An idle supervisor costs no processor time and about a megabyte. Longer than the gap between jobs of a busy hour's
+# minute-by-minute work would be waste; shorter than a scan would fork for each job of a trickle.
+IDLE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a supervisor says when it has filed an attempt; `is_gone` where it ended without a word."""
+
+    record: str
+    state: str = ""
+    outcome: str = ""
+    is_gone: bool = False
+
+
+@dataclass
+class _Supervisor:
+    channel: socket.socket
+    record: str | None = None
+    idle_since: float = 0.0
+
+
+class Crew:
+    """Starts attempts and hears of their end. `selector` is the worker's; ours are registered with `self` as data."""
+
+    def __init__(self, selector: selectors.BaseSelector, environ: Mapping[str, str], log_arguments: list[str]) -> None:
+        self._selector = selector
+        self._environ = dict(environ)
+        self._log_arguments = log_arguments
+        self._control: socket.socket | None = None
+        self._launcher: subprocess.Popen[bytes] | None = None
+        self._supervisors: dict[int, _Supervisor] = {}
+        self._idle: list[int] = []
+
+    def start(self) -> None:
+        """Start the launcher where none is running. Raises: OSError."""
+        if self._control is not None:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._launcher = subprocess.Popen(
+                [sys.executable, "-I", "-S", LAUNCHER, str(theirs.fileno()), *self._log_arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                env=self._environ,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                cwd="/",
+            )
+        self._control = ours
+        self._selector.register(ours, selectors.EVENT_READ, self)
+
+    def launch(self, plan: Plan, lease: int) -> None:
+        """Hand an attempt and its lease to a supervisor. The caller closes its own copy of the lease.
+
+        Raises: SpoolError where neither a supervisor nor a launcher can be had now.
+        """
+        data = to_wire(plan)
+        while self._idle:
+            fd = self._idle.pop()
+            if self._give(fd, plan.record, data, lease):
+                return
+        if not self._give(self._fork(), plan.record, data, lease):
+            raise SpoolError("a new supervisor ended at once: is this machine out of processes or memory?")
+
+    def on_readable(self, fileobj: object) -> list[Report]:
+        """Take what the launcher or a supervisor says."""
+        if fileobj is self._control:
+            self._drop_launcher()
+            return []
+        assert isinstance(fileobj, socket.socket)
+        return self._hear(fileobj.fileno())
+
+    def trim(self, now: float) -> None:
+        """Let supervisors go that had nothing to do for a while."""
+        for fd in [fd for fd in self._idle if now - self._supervisors[fd].idle_since > IDLE_S]:
+            self._idle.remove(fd)
+            self._close(fd)
+
+    def close(self) -> None:
+        """Let go of all: those that run a job finish it and file it."""
+        for fd in list(self._supervisors):
+            self._close(fd)
+        self._idle.clear()
+        self._drop_launcher()
+
+    @property
+    def has_launcher(self) -> bool:
+        """Tell whether the launcher lives, as far as we heard."""
+        return self._control is not None
+
+    @property
+    def records(self) -> set[str]:
+        """The records that our supervisors have in hand."""
+        return {entry.record for entry in self._supervisors.values() if entry.record is not None}
+
+    def _fork(self) -> int:
+        for _ in range(2):
+            try:
+                self.start()
+                return self._ask_launcher()
+            except OSError:
+                self._drop_launcher()
+        raise SpoolError("the launcher cannot be started: is this machine out of processes or memory?")
+
+    def _ask_launcher(self) -> int:
+        assert self._control is not None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                socket.send_fds(self._control, [b"n"], [theirs.fileno()])
+            except OSError:
+                ours.close()
+                raise
+        self._selector.register(ours, selectors.EVENT_READ, self)
+        self._supervisors[ours.fileno()] = _Supervisor(ours)
+        return ours.fileno()
+
+    def _give(self, fd: int, record: str, data: bytes, lease: int) -> bool:
+        try:
+            hand_over(self._supervisors[fd].channel, data, lease)
+        except OSError:
+            self._close(fd)
+            return False
+        self._supervisors[fd].record = record
+        return True
+
+    def _hear(self, fd: int) -> list[Report]:
+        entry = self._supervisors[fd]
+        try:
+            data = entry.channel.recv(PACKET_BYTES)
+        except OSError:
+            data = b""
+        record = entry.record or ""
+        if not data:
+            if fd in self._idle:
+                self._idle.remove(fd)
+            self._close(fd)
+            return [Report(record, is_gone=True)] if record else []
+        entry.record, entry.idle_since = None, time.monotonic()
+        self._idle.append(fd)
+        said = marshal.loads(data)
+        return [Report(record, said["state"], said["outcome"])]
+
+    def _close(self, fd: int) -> None:
+        channel = self._supervisors.pop(fd).channel
+        self._selector.unregister(channel)
+        channel.close()
+
+    def _drop_launcher(self) -> None:
+        if self._control is not None:
+            self._selector.unregister(self._control)
+            self._control.close()
+            self._control = None
+        if self._launcher is not None:
+            self._launcher.wait()
+            self._launcher = None

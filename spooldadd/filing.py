@@ -1,0 +1,66 @@
+"""Move a finished record to where it belongs: one rename, whose source name is the fence. Light: the launcher loads it.
+
+If we die here: before the rename the record is in `running/` with a result, and any worker files it; after it, a lock
+file without a record is left, and a worker removes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from spooldadd import durable, layout, names
+from spooldadd.errors import ClaimLost, SpoolError
+
+
+def is_spool_here(places: layout.Layout) -> bool:
+    """Tell whether the spool is mounted and in place."""
+    return os.path.exists(places.format)
+
+
+def file_record(places: layout.Layout, record: str, state: str, *, sync: bool) -> str:
+    """Move `running/<record>` to the directory of this state; return where it is now.
+
+    Raises: ClaimLost where somebody else has moved it; SpoolError where the spool cannot be written now.
+    """
+    parsed = names.parse_record_name(record)
+    assert parsed is not None, record
+    source = os.path.join(places.running, record)
+    target = os.path.join(places.state_directory(state), parsed.job)
+    try:
+        target = _rename(source, target)
+        if sync:
+            durable.sync_move(source, target)
+    except OSError as error:
+        raise explain_failure(places, record, error) from error
+    return target
+
+
+def explain_failure(places: layout.Layout, record: str, error: OSError) -> ClaimLost | SpoolError:
+    """Say what a failed call on our own record means: it is somebody else's now, or the spool is in trouble."""
+    record_path = os.path.join(places.running, record)
+    if error.errno in (errno.ENOENT, errno.ESTALE) and is_spool_here(places) and not os.path.lexists(record_path):
+        return ClaimLost(f"`{record}` is no longer in `{places.running}`: somebody else has it")
+    return SpoolError(f"`{places.root}` cannot be written: {error.strerror} (`{error.filename}`)")
+
+
+def remove_lock(places: layout.Layout, record: str) -> None:
+    """Remove the lock file of a record that is filed. Its holder does this before it lets go of the lease."""
+    try:
+        os.unlink(places.lock(record))
+    except OSError:
+        pass  # left for the worker's next recovery; it harms nobody
+
+
+def _rename(source: str, target: str) -> str:
+    """Rename; where a record of that very job id stands already, file beside it: two nodes may have drawn one id."""
+    for _ in range(10):
+        try:
+            os.rename(source, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            target = f"{target.rpartition('.')[0]}.{names.random_part()}"
+        else:
+            return target
+    raise OSError(errno.EEXIST, "no free name", target)

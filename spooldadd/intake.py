@@ -1,0 +1,250 @@
+"""Which dropped files are quiet, complete specs.
+
+A file is quiet when it was moved in, or closed after writing, under our eyes; or when its size, time and inode stood still
+for the settle time by our own monotonic clock. In either case nobody may have it open for writing, where the file system
+can say so. That a file parses proves nothing: of the prefixes of a small spec one in six is valid TOML. That it does not
+parse is a reason to wait until it has settled.
+
+Reads only; what is wrong with a file that is quiet is found out after the claim.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import stat
+import tomllib
+from dataclasses import dataclass
+
+from spooldadd import layout, watch
+from spooldadd.spec import MAX_SPEC_BYTES, Peek, peek
+
+CONFLICT_MARKS = (".sync-conflict-", "(conflicted copy", "_conflict-")
+TEMPORARY_STARTS = (".", "~", "#")
+TEMPORARY_END = "~"
+# After closing, `rsync --inplace` and `install` still set times and modes by name; a claim in between would make them fail.
+# Above the time they take, below what a person notices.
+CLOSE_GRACE_S = 0.25
+
+Signature = tuple[int, int, int]
+
+
+def is_candidate(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Tell whether a name in the root of a spool could be a spec's."""
+    return name.endswith(suffixes) and not name.startswith(TEMPORARY_STARTS) and not is_conflict_copy(name)
+
+
+def is_conflict_copy(name: str) -> bool:
+    """Tell whether a sync tool made this name for the loser of a conflict: reported, never run."""
+    return any(mark in name for mark in CONFLICT_MARKS)
+
+
+def is_unexpected(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Tell whether this is a file that nobody will look at, though a person may expect it."""
+    is_ours = name == layout.PAUSED or name.startswith(f"{layout.PAUSED}.") or name.endswith(layout.HELD_SUFFIX)
+    is_temporary = name.startswith(TEMPORARY_STARTS) or name.endswith(TEMPORARY_END)
+    return not (is_ours or is_temporary or name.endswith(suffixes) or is_conflict_copy(name))
+
+
+def signature(status: os.stat_result) -> Signature:
+    """Return what changes when a file is written or replaced."""
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def has_writer(fd: int) -> bool | None:
+    """Tell whether somebody has this file open for writing; None where the file system or our rights do not say.
+
+    Asks for a read lease, which the kernel refuses while there is a writer, and gives it back at once.
+    Source: fcntl(2), F_SETLEASE.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def ignore_lease_breaks() -> None:
+    """A writer that comes while we hold the lease makes the kernel send SIGIO, which would end this process."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a file showed. `data` is None for what is not a regular file or cannot be read."""
+
+    status: os.stat_result
+    data: bytes | None
+    writer: bool | None
+
+
+def look(path: str) -> Look | None:
+    """Look at a file without following links and without waiting for a fifo's writer; None where it is gone."""
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SPEC_BYTES:
+            return Look(status, None, None)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return Look(os.lstat(path), None, None)
+    try:
+        writer = has_writer(fd)
+        return Look(os.fstat(fd), os.read(fd, MAX_SPEC_BYTES + 1), writer)
+    except OSError:
+        return Look(status, None, None)
+    finally:
+        os.close(fd)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A quiet spec in the root: what queueing needs to know about it before it is claimed."""
+
+    name: str
+    peek: Peek
+    dropped_at_s: float
+    modified_at_s: float
+    signature: Signature
+
+
+@dataclass
+class _Unsettled:
+    """A candidate that may still be written to."""
+
+    signature: Signature
+    since: float
+    quiet_at: float
+
+
+class Intake:
+    """Follows the candidates in the root of a spool from their first sight until they are quiet."""
+
+    def __init__(self, root: str, *, settle_s: float, suffixes: tuple[str, ...], is_local: bool) -> None:
+        self._root = root
+        self._settle_s = settle_s
+        self._suffixes = suffixes
+        self._is_local = is_local
+        self._unsettled: dict[str, _Unsettled] = {}
+        self._fresh: list[str] = []
+        self.known: set[str] = set()  # quiet, and handed out by `take`
+        self.conflicts: set[str] = set()
+        self.unexpected: set[str] = set()
+
+    def scan(self) -> None:
+        """List the root: forget what is gone, and put what is new in line for `examine`.
+
+        Raises: OSError where the root cannot be listed.
+        """
+        names = set(os.listdir(self._root))
+        self.known &= names
+        for name in [name for name in self._unsettled if name not in names]:
+            del self._unsettled[name]
+        self.conflicts = {name for name in names if is_conflict_copy(name) and name.endswith(self._suffixes)}
+        self.unexpected = {name for name in names - layout.ROOT_ENTRIES if is_unexpected(name, self._suffixes)}
+        new = names - self.known - self._unsettled.keys()
+        self._fresh = [name for name in new if is_candidate(name, self._suffixes)]
+
+    def examine(self, now: float, wall_s: float, most: int) -> list[Drop]:
+        """Look at no more than `most` of the new files; return those that are quiet already."""
+        chunk, self._fresh = self._fresh[:most], self._fresh[most:]
+        drops = [self._check(name, now, wall_s) for name in chunk if name not in self.known]
+        return [drop for drop in drops if drop is not None]
+
+    @property
+    def has_fresh(self) -> bool:
+        """Tell whether `examine` has something left to look at."""
+        return bool(self._fresh)
+
+    def hint(self, hint: watch.Hint, now: float) -> Drop | None:
+        """Take notice of an event; return the drop if it makes one quiet."""
+        if not is_candidate(hint.name, self._suffixes) or hint.name in self.known:
+            return None
+        found = look(os.path.join(self._root, hint.name))
+        if found is None:
+            self._unsettled.pop(hint.name, None)
+            return None
+        wait_s = self._settle_s
+        if hint.kind != watch.CREATED and _looks_complete(found):
+            wait_s = 0.0 if hint.kind == watch.MOVED else CLOSE_GRACE_S
+        self._unsettled[hint.name] = _Unsettled(signature(found.status), now, now + wait_s)
+        return self._settle(hint.name, found, now)
+
+    def due(self, now: float) -> list[Drop]:
+        """Return the drops that became quiet by standing still until now."""
+        drops = []
+        for name in [name for name, entry in self._unsettled.items() if entry.quiet_at <= now]:
+            drop = self._check(name, now, None)
+            if drop is not None:
+                drops.append(drop)
+        return drops
+
+    def doubt(self, name: str, now: float) -> None:
+        """Wait for this file to settle from now on: it turned out to be unfinished."""
+        self.known.discard(name)
+        found = look(os.path.join(self._root, name))
+        if found is not None:
+            self._unsettled[name] = _Unsettled(signature(found.status), now, now + self._settle_s)
+
+    def forget(self, name: str) -> None:
+        """A file of this name is no longer ours to claim; a new one is a new drop."""
+        self.known.discard(name)
+
+    @property
+    def next_at(self) -> float | None:
+        """When, by the monotonic clock, the next candidate can become quiet."""
+        return min((entry.quiet_at for entry in self._unsettled.values()), default=None)
+
+    @property
+    def unsettled(self) -> int:
+        """How many candidates may still be written to."""
+        return len(self._unsettled)
+
+    def _check(self, name: str, now: float, wall_s: float | None) -> Drop | None:
+        found = look(os.path.join(self._root, name))
+        if found is None:
+            self._unsettled.pop(name, None)
+            return None
+        entry = self._unsettled.get(name)
+        if entry is None or entry.signature != signature(found.status):
+            quiet_at = now if self._stood_still(found, wall_s) else now + self._settle_s
+            self._unsettled[name] = _Unsettled(signature(found.status), now, quiet_at)
+        return self._settle(name, found, now)
+
+    def _settle(self, name: str, found: Look, now: float) -> Drop | None:
+        entry = self._unsettled[name]
+        if entry.quiet_at > now:
+            return None
+        if found.writer:
+            entry.quiet_at = now + self._settle_s
+            return None
+        del self._unsettled[name]
+        self.known.add(name)
+        return _drop(name, found)
+
+    def _stood_still(self, found: Look, wall_s: float | None) -> bool:
+        """A file that was there before us: on a local disk, whose clock is ours, its change time tells the same."""
+        if wall_s is None or not self._is_local or found.writer is not False:
+            return False
+        return found.status.st_size > 0 and found.status.st_ctime + self._settle_s <= wall_s
+
+
+def _drop(name: str, found: Look) -> Drop:
+    data = found.data or b""
+    status = found.status
+    return Drop(name, peek(data), status.st_ctime, status.st_mtime, signature(status))
+
+
+def _looks_complete(found: Look) -> bool:
+    if not found.data or found.writer:
+        return False
+    try:
+        tomllib.loads(found.data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,196 @@
+"""From an entry of the backlog to a plan that a supervisor can run, or to a reason why not."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+from spooldadd import durable, intake, layout, lifecycle, problems, record, recovery, spool, trust, workdir
+from spooldadd.backlog import Entry
+from spooldadd.config import Config
+from spooldadd.errors import ClaimLost
+from spooldadd.log import Log
+from spooldadd.plan import Plan
+from spooldadd.planning import make_plan, policy
+from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec, Peek, Spec, parse, peek
+from spooldadd.units import format_size
+
+DAY_S = 86400.0
+KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISLNK, "a symbolic link; copy the file itself"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISCHR, "a device"),
+)
+
+
+class NotQuiet(Exception):
+    """Somebody still writes to this spec."""
+
+
+class Refused(Exception):
+    """This spec cannot be run as it is. The message is the reason; `details` is for the file beside it."""
+
+    def __init__(self, reason: str, details: str = "") -> None:
+        super().__init__(reason)
+        self.details = details
+
+
+class Launching:
+    """Claims entries and makes plans, for one spool and one configuration."""
+
+    def __init__(self, the_spool: spool.Spool, config: Config, log: Log) -> None:
+        self._spool = the_spool
+        self._config = config
+        self._log = log
+        self._trust = trust.of_config(config.trust.owners, config.trust.groups)
+        self.recovery = recovery.Context(the_spool, log, read_policy)
+
+    def entry_of(self, drop: intake.Drop) -> Entry:
+        """Return what queueing needs to know about a drop."""
+        not_before = drop.peek.not_before
+        return Entry(
+            key=drop.name,
+            is_record=False,
+            name=drop.peek.name or os.path.splitext(drop.name)[0],
+            queue=drop.peek.queue,
+            priority=drop.peek.priority,
+            since_s=drop.modified_at_s,
+            not_before_s=not_before.timestamp() if not_before else None,
+        )
+
+    def peek_record(self, spec_path: str) -> Peek:
+        """Return what queueing needs to know about a record's spec."""
+        found = intake.look(spec_path)
+        return peek((found.data if found else None) or b"")
+
+    def claim(self, entry: Entry) -> spool.Claim:
+        """Claim the job of this entry. Raises: ClaimLost, SpoolError."""
+        if entry.is_record:
+            claimed = self._spool.claim_waiting(entry.key, entry.queue)
+        else:
+            claimed = self._spool.claim_drop(entry.key, entry.name, entry.queue)
+        self._log.info(
+            "claimed",
+            job=claimed.job,
+            attempt=claimed.attempt,
+            node=self._spool.holder.node,
+            queue=entry.queue,
+            source=None if entry.is_record else durable.printable(entry.key),
+        )
+        return claimed
+
+    def plan(self, claimed: spool.Claim, entry: Entry) -> Plan:
+        """Read the claimed spec once; those bytes are what runs.
+
+        Raises: NotQuiet where it is still written to; Refused where it cannot be run; ClaimLost where it is gone.
+        """
+        spec = self._read(claimed, entry)
+        try:
+            plan = make_plan(spec, claimed, self._spool.places.root, self._spool.holder.node, self._config)
+        except InvalidSpec as error:
+            raise self._invalid(claimed, error) from error
+        plan.sync = self._spool.sync
+        return plan
+
+    def put_back(self, claimed: spool.Claim, reason: str) -> None:
+        """Give up a claim whose spec is not ready. Raises: SpoolError."""
+        self._spool.put_back(claimed)
+        self._log.info("put-back", job=claimed.job, attempt=claimed.attempt, reason=reason)
+
+    def refuse(self, claimed: spool.Claim, refused: Refused) -> None:
+        """File a job that cannot run, with every error beside it. Raises: SpoolError; recovery puts it back then."""
+        now_s = time.time()
+        result = {
+            "job": claimed.job,
+            "name": claimed.job.rsplit(".", 2)[0],
+            "state": lifecycle.FAILED,
+            "outcome": lifecycle.INVALID,
+            "reason": str(refused),
+            "attempt": claimed.attempt,
+            "node": self._spool.holder.node,
+            "submitted_at": record.moment(claimed.submitted_at_s),
+            "claimed_at": record.moment(claimed.claimed_at_s),
+            "finished_at": record.moment(now_s),
+        }
+        try:
+            if refused.details:
+                details = os.path.join(claimed.path, layout.PROBLEMS)
+                durable.write(details, refused.details.encode("utf-8", "backslashreplace"), sync=self._spool.sync)
+            record.write_result(claimed.path, result, sync=self._spool.sync)
+        except OSError as error:
+            os.close(claimed.lease)
+            raise self._spool.trouble(error) from error
+        self._spool.file(claimed.record, claimed.lease, layout.FAILED)
+        self._log.info(
+            "filed", job=claimed.job, attempt=claimed.attempt, state="failed", outcome="invalid", reason=str(refused)
+        )
+
+    def prune_work_dirs(self, now_s: float) -> None:
+        """Remove work directories that nobody needs any more: of no running record, and older than the setting."""
+        root = self._config.work_dir
+        try:
+            entries = os.listdir(root)
+        except OSError:
+            return
+        for entry in entries:
+            path = os.path.join(root, entry)
+            try:
+                if now_s - os.lstat(path).st_mtime < self._config.keep.work_days * DAY_S or self._is_running(entry):
+                    continue
+                workdir.remove(path)
+                self._log.info("work-dir-removed", path=path)
+            except OSError as error:
+                self._log.warning("work-dir-removed", path=path, error=str(error), then="trying again in an hour")
+
+    def _is_running(self, record_name: str) -> bool:
+        return os.path.lexists(os.path.join(self._spool.places.running, record_name))
+
+    def _read(self, claimed: spool.Claim, entry: Entry) -> Spec:
+        found = intake.look(os.path.join(claimed.path, layout.SPEC))
+        if found is None:
+            os.close(claimed.lease)
+            raise ClaimLost(f"the spec of `{claimed.record}` is gone")
+        objection = self._objection(found)
+        if objection:
+            raise Refused(f"`{self._shown(claimed)}` {objection}")
+        if found.writer:
+            raise NotQuiet("somebody has it open for writing")
+        if not entry.is_record and found.status.st_mtime != entry.since_s:
+            raise NotQuiet("it was changed while it waited")
+        try:
+            return parse(found.data or b"", source=self._shown(claimed))
+        except InvalidSpec as error:
+            raise self._invalid(claimed, error) from error
+
+    def _objection(self, found: intake.Look) -> str | None:
+        mode = found.status.st_mode
+        for is_kind, what in KINDS:
+            if is_kind(mode):
+                return f"is {what}, not a file"
+        if found.status.st_size > MAX_SPEC_BYTES:
+            size, most = format_size(found.status.st_size), format_size(MAX_SPEC_BYTES)
+            return f"is {size} long; a spec has at most {most}: put data into files of their own"
+        objection = self._trust.objection(found.status, "")
+        if objection:
+            return objection.strip()
+        return "cannot be read; are its permissions right?" if found.data is None else None
+
+    def _shown(self, claimed: spool.Claim) -> str:
+        return durable.printable(claimed.source) if claimed.source else layout.SPEC
+
+    def _invalid(self, claimed: spool.Claim, error: InvalidSpec) -> Refused:
+        return Refused(str(error), problems.render(error.problems, self._shown(claimed)))
+
+
+def read_policy(spec_path: str) -> lifecycle.Policy:
+    """Return what the spec at this path says about further attempts; an unreadable one says nothing."""
+    found = intake.look(spec_path)
+    try:
+        return policy(parse((found.data if found else None) or b"", source=layout.SPEC))
+    except InvalidSpec:
+        return lifecycle.Policy()
+

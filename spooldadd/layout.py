@@ -1,0 +1,59 @@
+"""Where things are in a spool, and nothing else. Light: the launcher loads it."""
+
+from __future__ import annotations
+
+import os
+
+RUNNING, WAITING, DONE, FAILED = "running", "waiting", "done", "failed"
+STATES = (WAITING, RUNNING, DONE, FAILED)
+INTERNAL = ".spool"
+PAUSED = "paused"
+WAKE = ".wake"  # `touch` it, and the workers look at once
+ROOT_ENTRIES = frozenset({*STATES, INTERNAL, PAUSED})
+HELD_SUFFIX = ".held"
+
+SPEC = "spec.toml"
+CLAIM = "claim.toml"
+RESULT = "result.toml"
+BUILD_LOG = "build.log"
+OUTPUT_LOG = "output.log"
+STDOUT_LOG = "stdout.log"
+STDERR_LOG = "stderr.log"
+PROBLEMS = "errors.txt"
+ATTEMPTS = "attempts"
+CANCEL = "cancel"
+HOLD = "hold"
+NOW = "now"  # a waiting record with this file does not wait for its time
+# What belongs to the job and not to one attempt stays where it is when the next attempt begins.
+JOB_ENTRIES = frozenset({SPEC, ATTEMPTS, HOLD})
+# What `[keep]` may not overwrite.
+RESERVED = JOB_ENTRIES | {CLAIM, RESULT, BUILD_LOG, OUTPUT_LOG, STDOUT_LOG, STDERR_LOG, PROBLEMS, CANCEL, NOW}
+
+
+class Layout:
+    """The paths of one spool."""
+
+    __slots__ = ("done", "failed", "format", "internal", "locks", "nodes", "root", "running", "waiting")
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.running = os.path.join(root, RUNNING)
+        self.waiting = os.path.join(root, WAITING)
+        self.done = os.path.join(root, DONE)
+        self.failed = os.path.join(root, FAILED)
+        self.internal = os.path.join(root, INTERNAL)
+        self.format = os.path.join(self.internal, "format.toml")
+        self.locks = os.path.join(self.internal, "locks")
+        self.nodes = os.path.join(self.internal, "nodes")
+
+    def state_directory(self, state: str) -> str:
+        """Return the directory whose entries are in this state."""
+        return os.path.join(self.root, state)
+
+    def lock(self, record: str) -> str:
+        """Return the path of the lock file that is the lease of this running record."""
+        return os.path.join(self.locks, f"{record}.lock")
+
+    def pause_files(self, queue: str) -> tuple[str, str]:
+        """Return the files that stop claiming while they exist: for all, and for this queue."""
+        return os.path.join(self.root, PAUSED), os.path.join(self.root, f"{PAUSED}.{queue}")

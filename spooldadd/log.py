@@ -1,0 +1,104 @@
+"""One line per change of state, in a fixed order, that an operator can grep. Light: the launcher loads it.
+
+`event=claimed job=… attempt=2 node=…`; every event is one of `EVENTS`. A line is one write, so lines of several
+processes do not mix. A reader that went away stops nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from spooldadd.tomltext import quote
+
+LEVELS = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # the numbers of syslog(3), as journald reads them
+FORMATS = ("plain", "json", "journal")
+EVENTS = frozenset({
+    "worker-started", "worker-stopping", "worker-stopped", "draining", "config-warning", "paused", "resumed",
+    "claimed", "claim-lost", "put-back", "started", "finished", "filed", "invalid", "lost", "recovered", "removed",
+    "supervisor-gone", "launcher-gone", "supervisor-told-to-stop", "left-processes", "waiting-for-processes",
+    "spool-away", "spool-back", "spool-trouble", "watch-replaced", "conflict-copy", "ignored", "not-quiet", "filing-waits",
+    "work-dir-removed", "cancelled", "kept", "not-kept", "foreign", "failed",
+})  # fmt: skip
+Value = "str | int | float | bool | None"
+
+
+class Log:
+    """Writes lines to a descriptor. A frozen set of settings: a fork may use it at once."""
+
+    __slots__ = ("_fd", "_format", "_level")
+
+    def __init__(self, fd: int = 2, format: str = "plain", level: str = "info") -> None:
+        self._fd = fd
+        self._format = format
+        self._level = LEVELS[level]
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Say what a low module did."""
+        self._write("debug", event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Say that a state changed."""
+        self._write("info", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Say that something is wrong and how we go on."""
+        self._write("warning", event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Say that a person is needed."""
+        self._write("error", event, fields)
+
+    def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
+        if LEVELS[level] > self._level:
+            return
+        line = _FORMATTERS[self._format](level, event, fields)
+        try:
+            os.write(self._fd, line.encode("utf-8", "replace") + b"\n")
+        except OSError:
+            pass  # the terminal or the pipe is gone; the work goes on
+
+
+def timestamp(at_s: float) -> str:
+    """Return seconds since the epoch as RFC 3339 in UTC, with milliseconds."""
+    whole = int(at_s // 1)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((at_s - whole) * 1000):03d}Z"
+
+
+def _plain(level: str, event: str, fields: dict[str, object]) -> str:
+    return f"{timestamp(time.time())} {level} {_pairs(event, fields)}"
+
+
+def _journal(level: str, event: str, fields: dict[str, object]) -> str:
+    return f"<{LEVELS[level]}>{_pairs(event, fields)}"
+
+
+def _json(level: str, event: str, fields: dict[str, object]) -> str:
+    entries = {"at": timestamp(time.time()), "level": level, "event": event, **fields}
+    return "{" + ", ".join(f"{quote(key)}: {_json_value(value)}" for key, value in entries.items()) + "}"
+
+
+def _pairs(event: str, fields: dict[str, object]) -> str:
+    words = [f"event={event}"]
+    words += [f"{key}={_plain_value(value)}" for key, value in fields.items() if value is not None]
+    return " ".join(words)
+
+
+def _plain_value(value: object) -> str:
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    quoted = quote(text)
+    is_bare = text and quoted == f'"{text}"' and not any(char in text for char in " =")
+    return text if is_bare else quoted
+
+
+def _json_value(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.3f}" if isinstance(value, float) else quote(str(value))
+
+
+_FORMATTERS = {"plain": _plain, "journal": _journal, "json": _json}

@@ -1,0 +1,112 @@
+"""What a supervisor needs to know to run one attempt: plain values, all decided before the fork. Light.
+
+The worker makes a plan from a spec, its configuration and a claim; the supervisor reads no spec and no configuration.
+Both are of one release and one interpreter, so the wire form is `marshal`, which is built in.
+"""
+
+from __future__ import annotations
+
+import marshal
+
+from spooldadd.lifecycle import Policy
+
+
+class Limits:
+    """When to end a job. None means no limit. Times in seconds, sizes in bytes."""
+
+    __slots__ = ("cpu_time_s", "kill_after_s", "memory_bytes", "open_files", "output_bytes", "stall_s", "timeout_s")
+
+    def __init__(self) -> None:
+        self.timeout_s: float | None = None
+        self.stall_s: float | None = None
+        self.kill_after_s: float = 10.0
+        self.memory_bytes: int | None = None
+        self.open_files: int | None = None
+        self.output_bytes: int | None = None
+        self.cpu_time_s: float | None = None
+
+
+class Plan:
+    """One attempt, ready to run."""
+
+    __slots__ = (
+        "attempt",
+        "claimed_at_s",
+        "command",
+        "config",
+        "environ",
+        "job",
+        "keep_files",
+        "keep_workdir",
+        "limits",
+        "name",
+        "node",
+        "policy",
+        "queue",
+        "record",
+        "root",
+        "split_output",
+        "stdin",
+        "submitted_at_s",
+        "sync",
+        "work_dir",
+    )
+
+    def __init__(self) -> None:
+        self.root = ""  # the spool
+        self.record = ""  # name below running/, which is also the fence
+        self.job = ""
+        self.name = ""
+        self.queue = ""
+        self.node = ""
+        self.attempt = 1
+        self.submitted_at_s = 0.0
+        self.claimed_at_s = 0.0
+        self.command: list[str] = []
+        self.environ: dict[str, str] = {}  # on top of the launcher's own
+        self.stdin = b""
+        self.config: bytes | None = None
+        self.work_dir = ""  # made for this attempt, on the node's own disk
+        self.split_output = False
+        self.limits = Limits()
+        self.policy = Policy()
+        self.keep_files: list[str] = []
+        self.keep_workdir = "failure"
+        self.sync = True
+
+
+def to_wire(plan: Plan) -> bytes:
+    """Return the plan as bytes."""
+    return marshal.dumps(_slots(plan, Plan.__slots__))
+
+
+def from_wire(data: bytes) -> Plan:
+    """Return the plan in these bytes, which a worker of this very release has written."""
+    table = marshal.loads(data)
+    plan = Plan()
+    for name, value in table.items():
+        setattr(plan, name, value)
+    plan.limits = _filled(Limits(), table["limits"])
+    plan.policy = _filled(Policy(), table["policy"])
+    return plan
+
+
+def _slots(thing: object, names: tuple[str, ...]) -> dict[str, object]:
+    table: dict[str, object] = {}
+    for name in names:
+        value = getattr(thing, name)
+        table[name] = _slots(value, value.__slots__) if isinstance(value, (Limits, Policy)) else value
+    return table
+
+
+TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+
+def _filled(thing: T, table: dict[str, object]) -> T:
+    for name, value in table.items():
+        setattr(thing, name, value)
+    return thing

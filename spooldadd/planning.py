@@ -1,0 +1,92 @@
+"""Make a plan: from a claimed job's spec and the node's configuration to plain values that a supervisor runs."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+from collections.abc import Mapping
+
+from spooldadd import lifecycle
+from spooldadd.config import Config
+from spooldadd.plan import Limits, Plan
+from spooldadd.spec import Spec
+from spooldadd.spool import Claim
+from spooldadd.template import JobContext, render
+
+# What concerns the worker itself, or what its service manager told it and nobody else.
+DROPPED = (
+    "SPOOLDADD_*", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES",
+    "INVOCATION_ID", "JOURNAL_STREAM", "MAINPID", "MANAGERPID", "SYSTEMD_EXEC_PID", "CREDENTIALS_DIRECTORY",
+    "STATE_DIRECTORY", "CACHE_DIRECTORY", "RUNTIME_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY",
+    "PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__", "OLDPWD",
+)  # fmt: skip
+
+
+def base_environ(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment that every job of this worker starts from."""
+    rules = config.environ
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if _matches(name, rules.passed) and not _matches(name, rules.dropped) and not _matches(name, DROPPED)
+    }
+    return {**kept, **rules.added}
+
+
+def make_plan(spec: Spec, claimed: Claim, root: str, node: str, config: Config) -> Plan:
+    """Return the plan of this attempt. Raises: InvalidSpec where a template cannot be rendered."""
+    plan = Plan()
+    plan.name = spec.name or name_of(claimed)
+    plan.queue = spec.queue
+    context = JobContext(
+        id=claimed.job, name=plan.name, attempt=claimed.attempt, queue=plan.queue, submitted_at_s=claimed.submitted_at_s
+    )
+    rendered = render(spec, context, node=node)
+    plan.root = root
+    plan.record = claimed.record
+    plan.job = claimed.job
+    plan.node = node
+    plan.attempt = claimed.attempt
+    plan.submitted_at_s = claimed.submitted_at_s
+    plan.claimed_at_s = claimed.claimed_at_s
+    plan.command = ["/bin/sh", "-c", rendered.command] if isinstance(rendered.command, str) else list(rendered.command)
+    plan.environ = dict(rendered.env)
+    plan.stdin = rendered.stdin.encode()
+    plan.config = json.dumps(dict(rendered.config), ensure_ascii=False, indent=2).encode() if rendered.config else None
+    plan.work_dir = os.path.join(config.work_dir, claimed.record)
+    plan.split_output = rendered.run.split_output
+    plan.limits = _limits(rendered, config)
+    plan.policy = policy(rendered)
+    plan.keep_files = list(rendered.keep.files)
+    plan.keep_workdir = rendered.keep.workdir
+    return plan
+
+
+def policy(spec: Spec) -> lifecycle.Policy:
+    """Return what a spec says about further attempts."""
+    return lifecycle.Policy(
+        attempts=spec.retry.attempts,
+        backoff_s=spec.retry.backoff_s,
+        backoff_max_s=spec.retry.backoff_max_s,
+        on=tuple(spec.retry.on),
+        restartable=spec.restartable,
+    )
+
+
+def name_of(claimed: Claim) -> str:
+    """Return the name of a job whose spec gives none: what its id begins with."""
+    return claimed.job.rsplit(".", 2)[0]
+
+
+def _limits(spec: Spec, config: Config) -> Limits:
+    """The spec's own limits; where it sets none, the node's."""
+    limits = Limits()
+    given = config.limits.fill(spec.limits)
+    for name in Limits.__slots__:
+        setattr(limits, name, getattr(given, name))
+    return limits
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

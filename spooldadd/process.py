@@ -1,0 +1,156 @@
+"""Processes as the kernel shows them: who they are, what belongs to a tree, what it uses. Light: the launcher loads it.
+
+A pid says nothing by itself: the kernel gives it out again. Pid, start time and boot id together name one process.
+
+Source: proc(5); prctl(2) for the subreaper.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def boot_id() -> str:
+    """Return what names this run of the kernel, or an empty string where it does not say."""
+    return _read("/proc/sys/kernel/random/boot_id").strip()
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when this process started (clock ticks since boot), or None where there is none or only its corpse."""
+    fields = _stat_fields(pid)
+    return None if fields is None or fields[0] in ("Z", "X") else int(fields[19])
+
+
+def is_alive(pid: int, start: int) -> bool:
+    """Tell whether the process that was started at this tick still runs under this pid."""
+    return pid > 0 and start_ticks(pid) == start
+
+
+def become_subreaper() -> None:
+    """Adopt every orphaned descendant from now on."""
+    _LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def set_name(name: str) -> None:
+    """Show this name (15 characters) in `ps` and `top`."""
+    _LIBC.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, of all its threads."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    found: list[int] = []
+    for thread in threads:
+        found.extend(map(int, _read(f"/proc/{pid}/task/{thread}/children").split()))
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Return all descendants, parents first. A tree that forks meanwhile can hide some: ask again until none is left."""
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        new = children(todo.pop())
+        found.extend(new)
+        todo.extend(new)
+    return found
+
+
+class Usage:
+    """What a set of processes uses at this moment: processor time so far, and memory that is their own."""
+
+    __slots__ = ("cpu_ticks", "memory_bytes")
+
+    def __init__(self, cpu_ticks: int, memory_bytes: int) -> None:
+        self.cpu_ticks = cpu_ticks
+        self.memory_bytes = memory_bytes
+
+
+def usage(pids: list[int]) -> Usage:
+    """Add up what these processes use. Pages they share are counted once, at the size of the largest share."""
+    ticks = own_pages = shared_pages = 0
+    for pid in pids:
+        fields = _stat_fields(pid)
+        if fields is None:
+            continue
+        # With what each has waited for, so that the sum does not fall when a child ends.
+        ticks += sum(map(int, fields[11:15]))
+        pages = _read(f"/proc/{pid}/statm").split()
+        if len(pages) > 2:
+            own_pages += int(pages[1]) - int(pages[2])
+            shared_pages = max(shared_pages, int(pages[2]))
+    return Usage(ticks, (own_pages + shared_pages) * PAGE_BYTES)
+
+
+def send(pids: list[int], number: int) -> None:
+    """Send a signal to each of them that is still there and ours."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+def marked(marker: bytes) -> list[int]:
+    """Return the processes whose environment holds this entry: those a dead supervisor left behind."""
+    found = []
+    own = os.getpid()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != own and marker in _environ(entry):
+            found.append(int(entry))
+    return found
+
+
+def out_of_memory_kills() -> int:
+    """Return how often the kernel has killed for lack of memory since boot (0 where it does not say)."""
+    _, found, rest = _read("/proc/vmstat").partition("\noom_kill ")
+    return int(rest.split("\n", 1)[0]) if found else 0
+
+
+def signal_name(number: int) -> str:
+    """Return `SIGTERM` for 15, and `signal 42` for what has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _environ(pid: str) -> list[bytes]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return []
+
+
+def _stat_fields(pid: int) -> list[str] | None:
+    """Return the fields of /proc/PID/stat from the state on: the name before it may hold anything, `)` too."""
+    text = _read(f"/proc/{pid}/stat")
+    return text.rpartition(")")[2].split() or None
+
+
+def _read(path: str) -> str:
+    """Read a file of /proc: without buffers and decoders it costs a third."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        parts = []
+        while part := os.read(fd, 65536):
+            parts.append(part)
+        return b"".join(parts).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)

@@ -1,0 +1,112 @@
+"""The files of one job: what each attempt leaves, and how it makes room for the next. Light: the launcher loads it.
+
+A record moves; it is never copied. `claim.toml` is written once, before the attempt starts; `result.toml` once, and at
+that instant the attempt is finished. Both name their attempt, so what is left of an earlier one is told apart.
+
+If we die here: in `rotate`, some files of the earlier attempt are in `attempts/N` and some are not; whoever claims or
+recovers the record calls it again.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+from spooldadd import durable, layout, names
+from spooldadd.tomltext import flat
+
+SCHEMA = 1
+
+TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def write_claim(record: str, claim: Mapping[str, object], *, sync: bool) -> None:
+    """Write who claimed this attempt, where and when. Raises: OSError."""
+    text = flat({"schema": SCHEMA, **claim})
+    durable.write(os.path.join(record, layout.CLAIM), text.encode(), sync=sync)
+
+
+def write_result(record: str, result: Mapping[str, object], *, sync: bool) -> None:
+    """Write how the attempt ended: from this instant on it is finished. Raises: OSError."""
+    text = flat({"schema": SCHEMA, **result})
+    durable.write(os.path.join(record, layout.RESULT), text.encode(), sync=sync)
+
+
+def read_table(path: str) -> dict[str, object] | None:
+    """Return the TOML table in this file of ours, or None where it is missing, half-written or not TOML."""
+    import tomllib  # late: the launcher writes tables, it reads none
+
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def read_result(record: str, attempt: int) -> dict[str, object] | None:
+    """Return the result of this attempt; an earlier attempt's result is none."""
+    table = read_table(os.path.join(record, layout.RESULT))
+    return table if table is not None and table.get("attempt") == attempt else None
+
+
+def read_claim(record: str, attempt: int) -> dict[str, object] | None:
+    """Return the claim of this attempt; an earlier attempt's claim is none."""
+    table = read_table(os.path.join(record, layout.CLAIM))
+    return table if table is not None and table.get("attempt") == attempt else None
+
+
+def last_attempt(record: str) -> int:
+    """Return the number of the last attempt that left a claim or files in this record, 0 where there was none."""
+    claim = read_table(os.path.join(record, layout.CLAIM)) or {}
+    number = claim.get("attempt")
+    earlier = [int(entry) for entry in _entries(os.path.join(record, layout.ATTEMPTS)) if entry.isdigit()]
+    return max([*earlier, number if isinstance(number, int) else 0])
+
+
+def submitted_at_s(record: str, job: str) -> float:
+    """Return when this job was submitted: as its first claim says, else as its id does, to the second."""
+    for place in ("", os.path.join(layout.ATTEMPTS, "1")):
+        claim = read_table(os.path.join(record, place, layout.CLAIM)) or {}
+        at = claim.get("submitted_at")
+        if isinstance(at, datetime):
+            return at.timestamp()
+    parts = names.parse_job_id(job)
+    stamp = parts[1] if parts else "19700101T000000Z"
+    return datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def moment(at_s: float) -> datetime:
+    """Return seconds since the epoch as a time in UTC, in milliseconds."""
+    return datetime.fromtimestamp(round(at_s, 3), UTC)
+
+
+def rotate(record: str, attempt: int, *, sync: bool) -> None:
+    """Move what an earlier attempt left into `attempts/N`, so that `attempt` begins with a clean record.
+
+    To be called under the lease, before the claim of `attempt` is written. Raises: OSError.
+    """
+    if read_claim(record, attempt) is not None:
+        return
+    left = [entry for entry in _entries(record) if entry not in layout.JOB_ENTRIES]
+    if not left:
+        return
+    number = max(1, last_attempt(record))
+    target = os.path.join(record, layout.ATTEMPTS, str(number))
+    os.makedirs(target, exist_ok=True)
+    # The claim goes last: until then it still says which attempt the other files belong to.
+    for entry in sorted(left, key=lambda name: (name == layout.CLAIM, name)):
+        if not durable.is_temporary(entry):
+            os.rename(os.path.join(record, entry), os.path.join(target, entry))
+    if sync:
+        durable.sync_directory(target)
+        durable.sync_directory(os.path.dirname(target))
+        durable.sync_directory(record)
+
+
+def _entries(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,140 @@
+"""Start the process of a job: find the program, open its streams, set its limits. Light: the launcher loads it.
+
+`posix_spawn` shares the supervisor's memory with the child until it runs the program, so it costs the same however large
+we are. Limits of the kernel have to be set inside the child, which takes a real fork; only jobs that ask for them pay.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell says it
+# Python ignores these; a job expects the default. The others are blocked here, and unblocked in the child.
+RESET_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
+
+
+class CannotStart(Exception):  # it is an answer, not a fault of ours
+    """The command cannot be started. `exit_code` is what a shell would give."""
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
+
+
+class Streams:
+    """The descriptors that become the job's standard input, output and error."""
+
+    __slots__ = ("stderr", "stdin", "stdout")
+
+    def __init__(self, stdin: int, stdout: int, stderr: int) -> None:
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+
+    def close(self) -> None:
+        """Close what was opened for the job; the job has its own copies. Our own streams stay open."""
+        for fd in {self.stdin, self.stdout, self.stderr}:
+            if fd > 2:
+                os.close(fd)
+
+
+def find_program(command: list[str], environ: dict[str, str]) -> str:
+    """Return the path of the program, as the shell would find it from the current directory.
+
+    Raises: CannotStart, with the remedy.
+    """
+    name = command[0]
+    if "/" in name:
+        _check_program(name)
+        return name
+    path = environ.get("PATH", DEFAULT_PATH)
+    candidates = [os.path.join(directory or ".", name) for directory in path.split(":")]
+    for candidate in candidates:
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+            return candidate
+    for candidate in candidates:
+        if os.path.exists(candidate):
+            _check_program(candidate)
+    hint = "; did you mean `python3`?" if name == "python" else ""
+    raise CannotStart(f"the command `{name}` was not found on PATH ({path}){hint}", NOT_FOUND)
+
+
+def spawn(program: str, command: list[str], environ: dict[str, str], streams: Streams) -> int:
+    """Start the program in a session of its own, in the current directory; return its pid.
+
+    Raises: CannotStart.
+    """
+    actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(_ordered(streams))]
+    try:
+        return os.posix_spawn(
+            program, command, environ, file_actions=actions, setsid=True, setsigmask=(), setsigdef=RESET_SIGNALS
+        )
+    except OSError as error:
+        raise _cannot_start(program, error) from error
+
+
+def spawn_limited(
+    program: str, command: list[str], environ: dict[str, str], streams: Streams, limits: dict[int, tuple[int, int]]
+) -> int:
+    """Do as `spawn` does, with these limits of the kernel (soft, hard) on the job. Raises: CannotStart."""
+    report, report_child = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            for number, fd in enumerate(_ordered(streams)):
+                os.dup2(fd, number, inheritable=True)
+            for kind, values in limits.items():
+                resource.setrlimit(kind, _below_hard(kind, values))
+            for number in RESET_SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            os.execve(program, command, environ)
+        except OSError as error:
+            os.write(report_child, str(error.errno).encode())
+        finally:
+            os._exit(NOT_EXECUTABLE)
+    os.close(report_child)
+    failure = os.read(report, 16)
+    os.close(report)
+    if failure:
+        os.waitpid(pid, 0)
+        raise _cannot_start(program, OSError(int(failure), os.strerror(int(failure))))
+    return pid
+
+
+def _ordered(streams: Streams) -> tuple[int, int, int]:
+    return streams.stdin, streams.stdout, streams.stderr
+
+
+def _below_hard(kind: int, values: tuple[int, int]) -> tuple[int, int]:
+    """Without rights nobody can raise a hard limit: stay below the one that stands."""
+    hard = resource.getrlimit(kind)[1]
+    if hard == resource.RLIM_INFINITY:
+        return values
+    return min(values[0], hard), min(values[1], hard)
+
+
+def _check_program(path: str) -> None:
+    if not os.path.exists(path):
+        raise CannotStart(f"the command `{path}` does not exist", NOT_FOUND)
+    if os.path.isdir(path):
+        raise CannotStart(f"the command `{path}` is a directory", NOT_EXECUTABLE)
+    if not os.access(path, os.X_OK):
+        raise CannotStart(f"the command `{path}` is not executable; `chmod +x` it", NOT_EXECUTABLE)
+
+
+def _cannot_start(program: str, error: OSError) -> CannotStart:
+    if error.errno == errno.ENOENT:
+        return CannotStart(f"the command `{program}` names an interpreter in its first line that is not there", NOT_FOUND)
+    if error.errno == errno.ENOEXEC:
+        return CannotStart(
+            f"the command `{program}` is no program: a script needs a first line such as `#!/bin/sh`", NOT_EXECUTABLE
+        )
+    if error.errno == errno.E2BIG:
+        return CannotStart(f"the arguments and `[env]` of `{program}` are longer than the system takes", NOT_EXECUTABLE)
+    return CannotStart(f"the command `{program}` cannot be started: {error.strerror}", NOT_EXECUTABLE)

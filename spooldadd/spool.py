@@ -1,0 +1,346 @@
+"""The directories of a spool, and every move between them. The one module that claims.
+
+A claim makes the record first and renames the spec into it last, holding the lease all the while, so no reader ever finds
+a claimed job that nobody holds. The return code of that rename does not say who won, because a network file system may
+answer "no such file" for a rename that has happened: the one whose target exists has won.
+
+If we die here: `recovery` has a row for each state in which a claim, a put-back or a filing can stop.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+import tomllib
+from dataclasses import dataclass
+
+from spooldadd import claim, durable, filing, layout, names, record, tomltext
+from spooldadd.errors import ClaimLost, NotASpool, SpoolError
+
+FORMAT = 1
+DURABILITIES = ("power", "process")
+
+
+@dataclass(frozen=True)
+class Format:
+    """What `.spool/format.toml` says: that this is a spool, and how it is to be used."""
+
+    durability: str = "power"
+    kind: str = "local"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that this process holds: its record below `running/`, and the descriptor of its lease."""
+
+    name: names.RecordName
+    path: str
+    lease: int
+    queue: str
+    submitted_at_s: float
+    claimed_at_s: float
+    source: str
+
+    @property
+    def job(self) -> names.JobId:
+        """The job's id."""
+        return self.name.job
+
+    @property
+    def record(self) -> str:
+        """The record's name below `running/`."""
+        return str(self.name)
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that this claim is for."""
+        return self.name.attempt
+
+
+class Spool:
+    """One spool, as a process on this node uses it. Holds no state but its paths: all truth is on disk."""
+
+    def __init__(self, root: str, format: Format, holder: claim.Holder) -> None:
+        self.places = layout.Layout(root)
+        self.format = format
+        self.holder = holder
+
+    @property
+    def sync(self) -> bool:
+        """Tell whether moves here must survive a power cut."""
+        return self.format.durability == "power"
+
+    # -- claims
+
+    def claim_drop(self, source: str, name: str, queue: str) -> Claim:
+        """Claim a spec that waits in the root, as a new job of this name.
+
+        Raises: ClaimLost where somebody else took it or it is gone; SpoolError where the spool cannot be written.
+        """
+        submitted_at_s = self._dropped_at_s(source)
+        given = names.source_job_id(source, os.path.splitext(source)[1])
+        if given is not None and not self.has_job(given):
+            job = given
+        else:
+            job = names.new_job_id(name, submitted_at_s, names.random_part())
+        record_name = names.RecordName(job, 1, names.random_part())
+        claimed = self._prepare(record_name, queue, submitted_at_s, source)
+        target = os.path.join(claimed.path, layout.SPEC)
+        try:
+            os.mkdir(claimed.path)
+            record.write_claim(claimed.path, self._claim_table(claimed), sync=self.sync)
+            won = _rename_in(os.path.join(self.places.root, source), target)
+        except OSError as error:
+            self._withdraw(claimed)
+            raise self.trouble(error) from error
+        if not won:
+            self._withdraw(claimed)
+            raise ClaimLost(f"`{source}` is no longer in `{self.places.root}`: somebody else has it")
+        self._make_last(claimed, claimed.path, self.places.running, self.places.root)
+        return claimed
+
+    def claim_waiting(self, job: str, queue: str) -> Claim:
+        """Claim a record that waits for its next attempt.
+
+        Raises: ClaimLost where somebody else took it; SpoolError where the spool cannot be written.
+        """
+        waiting = os.path.join(self.places.waiting, job)
+        number = record.last_attempt(waiting) + 1
+        record_name = names.RecordName(names.JobId(job), number, names.random_part())
+        claimed = self._prepare(record_name, queue, record.submitted_at_s(waiting, job), "")
+        try:
+            won = _rename_in(waiting, claimed.path)
+        except OSError as error:
+            self.drop_lease(claimed)
+            raise self.trouble(error) from error
+        if not won:
+            self.drop_lease(claimed)
+            raise ClaimLost(f"`{job}` is no longer in `{self.places.waiting}`: somebody else has it")
+        try:
+            if self.sync:
+                durable.sync_move(waiting, claimed.path)
+            record.rotate(claimed.path, number, sync=self.sync)
+            record.write_claim(claimed.path, self._claim_table(claimed), sync=self.sync)
+        except OSError as error:
+            os.close(claimed.lease)  # recovery finds a claim that never started, and puts it back
+            raise self.trouble(error) from error
+        return claimed
+
+    def put_back(self, claimed: Claim) -> None:
+        """Return a claimed job that was not started: to its own name in the root while that is free, else to waiting.
+
+        Raises: SpoolError; then the record stays in `running/` with a free lease, and recovery puts it back.
+        """
+        spec = os.path.join(claimed.path, layout.SPEC)
+        try:
+            if claimed.attempt == 1 and claimed.source and self._rename_back(spec, claimed.source):
+                remove_unclaimed(claimed.path)
+                self.drop_lease(claimed)
+                return
+        except OSError as error:
+            os.close(claimed.lease)
+            raise self.trouble(error) from error
+        self.requeue(claimed.record, claimed.lease)
+
+    def requeue(self, record_name: str, lease: int) -> str:
+        """Put a claimed record whose attempt never started into `waiting/`, its attempt not counted.
+
+        Takes over the lease and lets go of it. Raises: ClaimLost, SpoolError.
+        """
+        parsed = names.parse_record_name(record_name)
+        assert parsed is not None, record_name
+        path = os.path.join(self.places.running, record_name)
+        try:
+            if record.read_claim(path, parsed.attempt) is not None:
+                os.unlink(os.path.join(path, layout.CLAIM))
+        except OSError as error:
+            os.close(lease)
+            raise self.trouble(error) from error
+        return self.file(record_name, lease, layout.WAITING)
+
+    def file(self, record_name: str, lease: int, state: str) -> str:
+        """Move a record to the directory of this state, remove its lock, let go of its lease; return where it is.
+
+        Raises: ClaimLost, SpoolError; the lease is let go of then, too.
+        """
+        try:
+            path = filing.file_record(self.places, record_name, state, sync=self.sync)
+            filing.remove_lock(self.places, record_name)
+            return path
+        finally:
+            os.close(lease)
+
+    def drop_lease(self, claimed: Claim) -> None:
+        """Remove the lock file of a claim that came to nothing, and let go of the lease."""
+        filing.remove_lock(self.places, claimed.record)
+        os.close(claimed.lease)
+
+    # -- looking
+
+    def has_job(self, job: str) -> bool:
+        """Tell whether a job of this id is known already, anywhere."""
+        for state in (layout.WAITING, layout.DONE, layout.FAILED):
+            if os.path.lexists(os.path.join(self.places.state_directory(state), job)):
+                return True
+        return any(entry.startswith(job + ".") for entry in os.listdir(self.places.running))
+
+    def is_here(self) -> bool:
+        """Tell whether the spool is mounted and in place."""
+        return filing.is_spool_here(self.places)
+
+    def trouble(self, error: OSError) -> SpoolError:
+        """Say what a failed call means for the operator."""
+        where = error.filename2 or error.filename or self.places.root
+        return SpoolError(f"`{self.places.root}` cannot be used now: {error.strerror} (`{os.fsdecode(where)}`)")
+
+    # -- steps of a claim
+
+    def _dropped_at_s(self, source: str) -> float:
+        """A rename into the root sets the change time, whatever tool did it and whatever times it gave the file."""
+        try:
+            return os.lstat(os.path.join(self.places.root, source)).st_ctime
+        except FileNotFoundError as error:
+            raise ClaimLost(f"`{source}` is no longer in `{self.places.root}`: somebody else has it") from error
+        except OSError as error:
+            raise self.trouble(error) from error
+
+    def _prepare(self, record_name: names.RecordName, queue: str, submitted_at_s: float, source: str) -> Claim:
+        path = os.path.join(self.places.running, str(record_name))
+        try:
+            lease = claim.take_new(self.places, str(record_name), self.holder)
+        except OSError as error:
+            raise self.trouble(error) from error
+        return Claim(record_name, path, lease, queue, submitted_at_s, time.time(), source)
+
+    def _claim_table(self, claimed: Claim) -> dict[str, object]:
+        return {
+            "job": claimed.job,
+            "attempt": claimed.attempt,
+            "token": claimed.name.token,
+            "queue": claimed.queue,
+            "node": self.holder.node,
+            "worker": f"{self.holder.worker_pid}.{self.holder.worker_start}",
+            "boot_id": self.holder.boot_id,
+            "submitted_at": record.moment(claimed.submitted_at_s),
+            "claimed_at": record.moment(claimed.claimed_at_s),
+            "source": claimed.source,
+        }
+
+    def _withdraw(self, claimed: Claim) -> None:
+        """Remove a record that got no spec."""
+        try:
+            remove_unclaimed(claimed.path)
+        except OSError:
+            pass  # recovery removes a record without a spec
+        self.drop_lease(claimed)
+
+    def _make_last(self, claimed: Claim, *directories: str) -> None:
+        if not self.sync:
+            return
+        try:
+            for directory in directories:
+                durable.sync_directory(directory)
+        except OSError as error:
+            os.close(claimed.lease)  # recovery finds a claim that never started, and puts it back
+            raise self.trouble(error) from error
+
+    def _rename_back(self, spec: str, source: str) -> bool:
+        """Link first, then unlink: a rename would overwrite what was dropped under this name meanwhile."""
+        target = os.path.join(self.places.root, source)
+        try:
+            os.link(spec, target, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                return False
+            raise
+        os.unlink(spec)
+        if self.sync:
+            durable.sync_directory(self.places.root)
+        return True
+
+
+def create(root: str, *, durability: str = "power") -> None:
+    """Make a spool, or complete one. Raises: SpoolError."""
+    places = layout.Layout(root)
+    try:
+        for directory in (root, places.internal, places.locks, places.nodes):
+            os.makedirs(directory, exist_ok=True)
+        for state in layout.STATES:
+            os.makedirs(places.state_directory(state), exist_ok=True)
+        if not os.path.lexists(places.format):
+            text = tomltext.flat({"format": FORMAT, "kind": "local", "durability": durability})
+            durable.write(places.format, text.encode(), sync=True)
+    except OSError as error:
+        raise SpoolError(f"cannot make a spool in `{root}`: {error.strerror} (`{error.filename}`)") from error
+
+
+def open_spool(root: str, holder: claim.Holder | None = None) -> Spool:
+    """Return the spool in this directory.
+
+    Raises: NotASpool where it is none; SpoolError where it is of a newer release or cannot be read.
+    """
+    root = os.path.abspath(root)
+    return Spool(root, read_format(root), holder or claim.Holder())
+
+
+def read_format(root: str) -> Format:
+    """Return what marks this directory as a spool. Raises: NotASpool, SpoolError."""
+    path = layout.Layout(root).format
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        remedy = "is the share mounted? `spooldadd init` makes a new spool"
+        raise NotASpool(f"`{root}` is not a spool: it has no `.spool/format.toml`; {remedy}") from error
+    except OSError as error:
+        raise SpoolError(f"`{path}` cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise SpoolError(f"`{path}` is damaged: {error}") from error
+    return _check_format(path, table)
+
+
+def _check_format(path: str, table: dict[str, object]) -> Format:
+    version = table.get("format")
+    if version != FORMAT:
+        raise SpoolError(f"`{path}` says format {version}; this release understands {FORMAT}: use a newer release")
+    durability = table.get("durability", "power")
+    if durability not in DURABILITIES:
+        raise SpoolError(f"`{path}`: durability is `{durability}`; it must be `power` or `process`")
+    return Format(str(durability), str(table.get("kind", "local")))
+
+
+def remove_unclaimed(path: str) -> None:
+    """Remove a record that holds no spec and nothing of a job. Raises: OSError, ENOTEMPTY where it holds more."""
+    for entry in os.listdir(path):
+        if entry == layout.CLAIM or durable.is_temporary(entry):
+            os.unlink(os.path.join(path, entry))
+    os.rmdir(path)
+
+
+def spec_status(record_path: str) -> os.stat_result | None:
+    """Return what is in the place of a record's spec, links not followed, or None where nothing is."""
+    try:
+        return os.lstat(os.path.join(record_path, layout.SPEC))
+    except FileNotFoundError:
+        return None
+
+
+def is_plain_file(status: os.stat_result) -> bool:
+    """Tell whether this is a regular file."""
+    return stat.S_ISREG(status.st_mode)
+
+
+def _rename_in(source: str, target: str) -> bool:
+    """Rename to a name that only we know; return whether it is ours now. Raises: OSError where nobody can tell."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if os.path.lexists(target):
+            return True
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return False
+        raise
+    return True
+

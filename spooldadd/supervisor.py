@@ -1,0 +1,426 @@
+"""Own one attempt from launch to result: run, limit, record, file. A fork of the launcher; needs no worker.
+
+Imports nothing after the fork, so it can finish while the installed package is replaced. A supervisor that has filed an
+attempt takes the next one from its channel; it never has two, and one whose worker is gone ends after the attempt in
+hand.
+
+If we die here: the job goes on, holding the lease; when it ends too, the record is in `running/` with its lease free. With
+a result any worker files it, without one its node calls the attempt lost.
+"""
+
+from __future__ import annotations
+
+import errno
+import marshal
+import os
+import random
+import resource
+import signal
+import socket
+import time
+
+from spooldadd import durable, filing, layout, lifecycle, process, record, spawn, workdir
+from spooldadd.errors import ClaimLost, SpoolError
+from spooldadd.guard import Guard, Verdict, cpu_sentence, memory_sentence, output_sentence
+from spooldadd.log import Log
+from spooldadd.plan import Limits, Plan, from_wire
+from spooldadd.tomltext import flat
+from spooldadd.tree import SIGNALS, Tree, forget_signals
+
+# A plan that fits goes as one packet; a larger one (long `[config]` or `stdin`) as a file in memory.
+PACKET_BYTES = 65536
+IN_PACKET, IN_FILE = b"p", b"f"
+# While the spool is away or full a finished attempt waits: soon at first, because most troubles are short.
+FILING_RETRY_S, FILING_RETRY_MAX_S = 0.5, 30.0
+COMM = "spooldadd-job"
+
+
+def serve(channel: socket.socket, log: Log) -> None:
+    """Take attempts from the channel, one after the other, until the worker closes it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    process.become_subreaper()
+    process.set_name(COMM)
+    own_start = process.start_ticks(os.getpid()) or 0
+    while True:
+        received = receive(channel)
+        if received is None:
+            return
+        plan, lease = received
+        report = Attempt(plan, lease, log, own_start).run()
+        try:
+            channel.send(marshal.dumps(report))
+        except OSError:
+            return  # the worker is gone: nobody has a next attempt for us
+
+
+def hand_over(channel: socket.socket, plan_bytes: bytes, lease: int) -> None:
+    """Give an attempt and its lease to the supervisor at the other end. Raises: OSError where it is gone."""
+    if len(plan_bytes) < PACKET_BYTES:
+        socket.send_fds(channel, [IN_PACKET + plan_bytes], [lease])
+        return
+    memory = os.memfd_create("plan")
+    try:
+        durable.write_all(memory, plan_bytes)
+        socket.send_fds(channel, [IN_FILE], [lease, memory])
+    finally:
+        os.close(memory)
+
+
+def receive(channel: socket.socket) -> tuple[Plan, int] | None:
+    """Return the next attempt and its lease, or None when the worker has closed the channel."""
+    try:
+        data, fds, _flags, _address = socket.recv_fds(channel, PACKET_BYTES + 1, 2, socket.MSG_CMSG_CLOEXEC)
+    except OSError:
+        return None
+    if not data:
+        return None
+    if data[:1] == IN_FILE:
+        size = os.fstat(fds[1]).st_size
+        data = b" " + os.pread(fds[1], size, 0)
+        os.close(fds[1])
+    return from_wire(data[1:]), fds[0]
+
+
+class Ending:
+    """How the job ended: what the kernel said, and what we did to it."""
+
+    __slots__ = (
+        "cpu_s",
+        "ended",
+        "left",
+        "max_rss_bytes",
+        "oom_kills",
+        "printed",
+        "status",
+        "stopped",
+        "verdict",
+    )
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.verdict: Verdict | None = None
+        self.cpu_s = 0.0
+        self.max_rss_bytes = 0
+        self.printed = 0
+        self.left = 0
+        self.oom_kills = 0
+        self.stopped = False
+        self.ended: float | None = None  # by the monotonic clock; when the main process ended
+
+
+class Attempt:
+    """One attempt at one job."""
+
+    def __init__(self, plan: Plan, lease: int, log: Log, own_start: int) -> None:
+        self.plan = plan
+        self.lease = lease
+        self.log = log
+        self.own_start = own_start
+        self.places = layout.Layout(plan.root)
+        self.record = os.path.join(self.places.running, plan.record)
+        self.started_at_s = time.time()
+        self.started = time.monotonic()
+
+    def run(self) -> dict[str, object]:
+        """Run the job, write its result, file it; return what the worker wants to know."""
+        self._hold_lease()
+        result = self._attempt()
+        state = self._write_and_file(result)
+        self._let_go()
+        self._clean_up(result)
+        return {"record": self.plan.record, "state": state, "outcome": result["outcome"]}
+
+    def _hold_lease(self) -> None:
+        """Say in the lock file who we are: what a worker needs in order to tell lost from never started."""
+        os.set_inheritable(self.lease, True)
+        self._note_holder({"supervisor_pid": os.getpid(), "supervisor_start": self.own_start})
+
+    def _note_holder(self, lines: dict[str, object]) -> None:
+        try:
+            os.write(self.lease, flat(lines).encode())
+        except OSError as error:
+            self.log.warning("spool-trouble", job=self.plan.job, error=str(error), then="running all the same")
+
+    def _attempt(self) -> dict[str, object]:
+        forget_signals()
+        try:
+            workdir.make(self.plan.work_dir, self.plan.config)
+            logs = self._open_logs()
+        except OSError as error:
+            sentence = f"its work directory or log cannot be made: {error.strerror} (`{error.filename}`)"
+            return self._conclude(lifecycle.BUILD, sentence, Ending())
+        try:
+            return self._run_job(logs)
+        finally:
+            for fd in set(logs):
+                os.close(fd)
+
+    def _run_job(self, logs: tuple[int, int]) -> dict[str, object]:
+        ending = Ending()
+        ending.oom_kills = process.out_of_memory_kills()
+        try:
+            pid = start_job(self.plan, logs, (self.record, self.plan.work_dir))
+        except spawn.CannotStart as error:
+            ending.status = error.exit_code << 8
+            durable.write_all(logs[1], f"{error}\n".encode())
+            return self._conclude(lifecycle.EXIT, str(error), ending)
+        self._note_holder({"job_pid": pid, "job_start": process.start_ticks(pid) or 0})
+        self.log.info("started", job=self.plan.job, attempt=self.plan.attempt, node=self.plan.node, pid=pid)
+        watch_job(self.plan, pid, logs, os.path.join(self.record, layout.CANCEL), ending)
+        cut_logs(self.plan.limits, logs, ending)
+        outcome, sentence = judge(self.plan.limits, ending)
+        return self._conclude(outcome, sentence, ending)
+
+    def _open_logs(self) -> tuple[int, int]:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        if self.plan.split_output:
+            names = (layout.STDOUT_LOG, layout.STDERR_LOG)
+            out, err = (os.open(os.path.join(self.record, name), flags, 0o644) for name in names)
+            return out, err
+        fd = os.open(os.path.join(self.record, layout.OUTPUT_LOG), flags, 0o644)
+        return fd, fd
+
+    def _conclude(self, outcome: str, sentence: str, ending: Ending) -> dict[str, object]:
+        plan = self.plan
+        duration_s = (ending.ended or time.monotonic()) - self.started
+        kept = self._keep()
+        decision = lifecycle.decide(outcome, plan.attempt, plan.policy, random.random())
+        result = header(plan, decision.state, outcome, sentence)
+        result |= exit_fields(ending.status)
+        result |= {
+            "submitted_at": record.moment(plan.submitted_at_s),
+            "claimed_at": record.moment(plan.claimed_at_s),
+            "started_at": record.moment(self.started_at_s),
+            "finished_at": record.moment(self.started_at_s + duration_s),
+            "duration_s": round(duration_s, 3),
+            "cpu_s": round(ending.cpu_s, 3),
+            "max_rss_bytes": ending.max_rss_bytes or None,
+            "kept": kept or None,
+            "workdir": plan.work_dir if self._stays(outcome) else None,
+        }
+        if decision.state == lifecycle.WAITING:
+            result["next_attempt_at"] = record.moment(time.time() + decision.delay_s)
+        self.log.info(
+            "finished", job=plan.job, attempt=plan.attempt, node=plan.node, outcome=outcome, elapsed_s=duration_s
+        )
+        return result
+
+    def _stays(self, outcome: str) -> bool:
+        wish = self.plan.keep_workdir
+        return wish == "always" or (wish == "failure" and outcome != lifecycle.SUCCESS)
+
+    def _keep(self) -> list[str]:
+        if not self.plan.keep_files or not os.path.isdir(self.plan.work_dir):
+            return []
+        kept, refused = workdir.keep(self.plan.work_dir, self.record, self.plan.keep_files, sync=self.plan.sync)
+        for sentence in refused:
+            self.log.warning("not-kept", job=self.plan.job, reason=sentence)
+        return kept
+
+    def _write_and_file(self, result: dict[str, object]) -> str:
+        """Try until the spool takes it: a full disk, a share that is away, a read-only remount all end one day."""
+        wait_s = FILING_RETRY_S
+        while True:
+            try:
+                self._write_result(result)
+                filing.file_record(self.places, self.plan.record, str(result["state"]), sync=self.plan.sync)
+            except ClaimLost as error:
+                self.log.info("claim-lost", job=self.plan.job, attempt=self.plan.attempt, reason=str(error))
+                return "claim-lost"
+            except SpoolError as error:
+                self.log.warning(
+                    "filing-waits", job=self.plan.job, reason=str(error), then=f"trying again in {wait_s:g} s"
+                )
+                time.sleep(wait_s)
+                wait_s = min(wait_s * 2, FILING_RETRY_MAX_S)
+            else:
+                self._say_filed(result)
+                return str(result["state"])
+
+    def _write_result(self, result: dict[str, object]) -> None:
+        try:
+            if self.plan.sync:
+                self._sync_logs()
+            record.write_result(self.record, result, sync=self.plan.sync)
+        except OSError as error:
+            raise filing.explain_failure(self.places, self.plan.record, error) from error
+
+    def _sync_logs(self) -> None:
+        names = (layout.STDOUT_LOG, layout.STDERR_LOG) if self.plan.split_output else (layout.OUTPUT_LOG,)
+        for name in names:
+            path = os.path.join(self.record, name)
+            if os.path.exists(path):
+                durable.sync_file(path)
+
+    def _say_filed(self, result: dict[str, object]) -> None:
+        self.log.info(
+            "filed",
+            job=self.plan.job,
+            attempt=self.plan.attempt,
+            node=self.plan.node,
+            state=result["state"],
+            outcome=result["outcome"],
+            reason=result["reason"],
+        )
+
+    def _let_go(self) -> None:
+        filing.remove_lock(self.places, self.plan.record)
+        os.close(self.lease)
+
+    def _clean_up(self, result: dict[str, object]) -> None:
+        if "workdir" in result and result["workdir"] is not None:
+            return
+        try:
+            workdir.remove(self.plan.work_dir)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                self.log.warning("work-dir-removed", job=self.plan.job, error=str(error), then="left for the worker")
+
+
+def start_job(plan: Plan, logs: tuple[int, int], paths: tuple[str, str]) -> int:
+    """Start the job's process in its work directory with its streams; return its pid. Raises: CannotStart."""
+    environ = job_environ(plan, paths[0])
+    streams = spawn.Streams(_open_stdin(plan.stdin), *logs)
+    limits = _kernel_limits(plan.limits)
+    os.chdir(plan.work_dir)
+    try:
+        program = spawn.find_program(plan.command, environ)
+        if limits:
+            return spawn.spawn_limited(program, plan.command, environ, streams, limits)
+        return spawn.spawn(program, plan.command, environ, streams)
+    finally:
+        os.chdir("/")  # or nobody could remove the directory or unmount what it is on
+        os.close(streams.stdin)
+
+
+def job_environ(plan: Plan, record_path: str) -> dict[str, str]:
+    """Return the whole environment of the job."""
+    environ = dict(os.environ)
+    environ.setdefault("PYTHONUNBUFFERED", "1")  # or the end of a log would be missing when the job is killed
+    environ.update(plan.environ)
+    environ["SPOOLDADD_JOB"] = plan.job
+    environ["SPOOLDADD_ATTEMPT"] = str(plan.attempt)
+    environ["SPOOLDADD_NODE"] = plan.node
+    environ["SPOOLDADD_RECORD"] = record_path
+    environ["SPOOLDADD_WORKDIR"] = environ["PWD"] = plan.work_dir
+    if plan.config is not None:
+        environ["APP_SETTINGS_JSON"] = os.path.join(plan.work_dir, workdir.CONFIG)
+    return environ
+
+
+def watch_job(plan: Plan, pid: int, logs: tuple[int, int], cancel: str, ending: Ending) -> None:
+    """Wait for the job, end it where a limit or a person says so, and note what the kernel said about it."""
+    tree = Tree(pid)
+    guard = Guard(tree, plan.limits, sorted(set(logs)), cancel)
+    ending.verdict = guard.watch()
+    if ending.verdict is None:
+        ending.ended = time.monotonic()
+        ending.left = len(tree.members())
+        tree.end(plan.limits.kill_after_s)
+    elif ending.verdict.outcome == lifecycle.OOM:
+        tree.kill()  # asking it to end would give it the time to take the rest of the memory
+    else:
+        tree.end(plan.limits.kill_after_s)
+    ending.status = tree.status
+    ending.cpu_s = tree.cpu_s
+    ending.max_rss_bytes = tree.max_rss_bytes
+    ending.stopped = tree.is_told_to_stop
+    ending.oom_kills = process.out_of_memory_kills() - ending.oom_kills if _is_killed(tree.status) else 0
+
+
+def cut_logs(limits: Limits, logs: tuple[int, int], ending: Ending) -> None:
+    """Cut what was printed beyond the limit before the job was ended."""
+    fds = sorted(set(logs))
+    sizes = [os.fstat(fd).st_size for fd in fds]
+    ending.printed = sum(sizes)
+    if limits.output_bytes is None or ending.printed <= limits.output_bytes:
+        return
+    if ending.verdict is None:
+        ending.verdict = Verdict(lifecycle.OUTPUT, output_sentence(limits.output_bytes))
+    for fd, size in zip(fds, sizes, strict=True):
+        if size > limits.output_bytes // len(fds):
+            os.ftruncate(fd, limits.output_bytes // len(fds))
+            note = f"\n[spooldadd: cut here, at the limit; {size} bytes had been printed]\n"
+            durable.write_all(fd, note.encode())
+
+
+def judge(limits: Limits, ending: Ending) -> tuple[str, str]:
+    """Return the outcome, and the sentence that says why."""
+    if ending.verdict is not None:
+        return ending.verdict.outcome, ending.verdict.sentence
+    if limits.memory_bytes is not None and ending.max_rss_bytes > limits.memory_bytes:
+        return lifecycle.OOM, memory_sentence(ending.max_rss_bytes, limits.memory_bytes)
+    if ending.status is None:
+        return lifecycle.LOST, "its main process could not be ended: the kernel does not let go of it"
+    if os.WIFSIGNALED(ending.status):
+        return _judge_signal(limits, ending, os.WTERMSIG(ending.status))
+    code = os.waitstatus_to_exitcode(ending.status)
+    return (lifecycle.SUCCESS, "it ended with exit code 0") if code == 0 else (lifecycle.EXIT, _exit_sentence(code))
+
+
+def _judge_signal(limits: Limits, ending: Ending, number: int) -> tuple[str, str]:
+    name = process.signal_name(number)
+    if number == signal.SIGXCPU and limits.cpu_time_s is not None:
+        return lifecycle.TIMEOUT, cpu_sentence(limits.cpu_time_s)
+    if number == signal.SIGKILL and ending.oom_kills > 0:
+        return lifecycle.OOM, "the kernel killed it (SIGKILL) because the machine or its control group had no memory left"
+    if ending.stopped and number in (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP):
+        return lifecycle.LOST, f"it was killed by {name} together with its supervisor: the machine was shutting down"
+    return lifecycle.SIGNAL, f"it was killed by {name} (signal {number})"
+
+
+def _exit_sentence(code: int) -> str:
+    """A shell reports a command's death by a signal as 128 plus its number."""
+    name = process.signal_name(code - 128)
+    if code > 128 and name.startswith("SIG"):
+        probably = "; probably out of memory" if code == 137 else ""
+        return f"it ended with exit code {code}: a command in it was killed by {name}{probably}"
+    return f"it ended with exit code {code}"
+
+
+def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, object]:
+    """Return the first fields of a result, in the order in which a person reads them."""
+    return {
+        "job": plan.job,
+        "name": plan.name,
+        "queue": plan.queue,
+        "state": state,
+        "outcome": outcome,
+        "reason": reason,
+        "attempt": plan.attempt,
+        "node": plan.node,
+    }
+
+
+def exit_fields(status: int | None) -> dict[str, object]:
+    """Return `exit_code` or `signal`, whichever applies."""
+    if status is None:
+        return {}
+    if os.WIFSIGNALED(status):
+        return {"signal": os.WTERMSIG(status)}
+    return {"exit_code": os.waitstatus_to_exitcode(status)}
+
+
+def _is_killed(status: int | None) -> bool:
+    return status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+def _open_stdin(data: bytes) -> int:
+    if not data:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.memfd_create("stdin")
+    durable.write_all(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _kernel_limits(limits: Limits) -> dict[int, tuple[int, int]]:
+    """Return the limits that the kernel keeps for each process."""
+    found = {}
+    if limits.open_files is not None:
+        found[resource.RLIMIT_NOFILE] = (limits.open_files, limits.open_files)
+    if limits.cpu_time_s is not None:
+        soft = max(1, int(limits.cpu_time_s + 0.999))
+        found[resource.RLIMIT_CPU] = (soft, soft + max(1, int(limits.kill_after_s)))
+    return found

@@ -1,0 +1,73 @@
+"""The records in `waiting/`: when their next attempt is due, and whether somebody holds them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+
+from spooldadd import layout, names, record
+from spooldadd.backlog import Entry
+from spooldadd.spec import Peek
+
+
+class WaitingRecords:
+    """Follows the entries of `waiting/`. A record is read again only when something in it changed."""
+
+    def __init__(self, places: layout.Layout, peek_record: Callable[[str], Peek]) -> None:
+        self._places = places
+        self._peek = peek_record
+        self._seen: dict[str, int] = {}
+        self.known: set[str] = set()  # what may be claimed: in `waiting/` and not held
+
+    def scan(self) -> list[Entry]:
+        """Return an entry for each record that is new or changed and not held. Raises: OSError."""
+        present = {name for name in os.listdir(self._places.waiting) if names.parse_job_id(name)}
+        for job in self._seen.keys() - present:
+            self.forget(job)
+        return [entry for entry in map(self.add, present) if entry is not None]
+
+    def add(self, job: str) -> Entry | None:
+        """Return the entry of this record if it is new or changed and not held."""
+        path = os.path.join(self._places.waiting, job)
+        try:
+            changed_ns = os.stat(path).st_mtime_ns
+        except OSError:
+            self.forget(job)
+            return None
+        if self._seen.get(job) == changed_ns:
+            return None
+        self._seen[job] = changed_ns
+        if os.path.lexists(os.path.join(path, layout.HOLD)):
+            self.known.discard(job)
+            return None
+        self.known.add(job)
+        return self._entry(job, path)
+
+    def forget(self, job: str) -> None:
+        """This record is no longer in `waiting/`."""
+        self._seen.pop(job, None)
+        self.known.discard(job)
+
+    def _entry(self, job: str, path: str) -> Entry:
+        peek = self._peek(os.path.join(path, layout.SPEC))
+        times = [due_at_s(path), peek.not_before.timestamp() if peek.not_before else None]
+        given = [at_s for at_s in times if at_s is not None]
+        return Entry(
+            key=job,
+            is_record=True,
+            name=names.job_name(job),
+            queue=peek.queue,
+            priority=peek.priority,
+            since_s=record.submitted_at_s(path, job),
+            not_before_s=max(given, default=None),
+        )
+
+
+def due_at_s(path: str) -> float | None:
+    """Return when the next attempt of a waiting record may start, or None for at once."""
+    if os.path.lexists(os.path.join(path, layout.NOW)):
+        return None
+    result = record.read_table(os.path.join(path, layout.RESULT)) or {}
+    at = result.get("next_attempt_at")
+    return at.timestamp() if isinstance(at, datetime) else None

@@ -1,0 +1,115 @@
+"""The place a job runs in, on the node's own disk: made, looked through for files to keep, removed. Light.
+
+Nothing here follows a symbolic link: what the job puts into its directory must not lead us out of it.
+
+If we die here: a work directory without a running record; a worker removes it when it is old enough.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+
+from spooldadd import durable, layout
+
+CONFIG = "config.json"
+COPY_BYTES = 1 << 20
+
+
+def make(path: str, config: bytes | None) -> None:
+    """Make a fresh, private work directory, with the spec's `[config]` in it. Raises: OSError."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    os.mkdir(path, 0o700)
+    if config is not None:
+        durable.write_new(os.path.join(path, CONFIG), config, sync=False, mode=0o600)
+
+
+def remove(path: str) -> None:
+    """Remove a directory and what is in it; links go, what they lead to stays. Raises: OSError."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        _unlink_if_there(path)
+        return
+    _make_enterable(path)
+    for _directory, subdirectories, files, fd in os.fwalk(path, topdown=True):
+        for name in files:
+            _unlink_if_there(name, dir_fd=fd)
+        for name in subdirectories:
+            if stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=fd)
+            else:
+                _make_enterable(name, dir_fd=fd)
+    for _directory, subdirectories, _files, fd in os.fwalk(path, topdown=False):
+        for name in subdirectories:
+            os.rmdir(name, dir_fd=fd)
+    os.rmdir(path)
+
+
+def keep(work_dir: str, record: str, patterns: list[str], *, sync: bool) -> tuple[list[str], list[str]]:
+    """Copy the files that match a pattern into the record, under the same relative name.
+
+    `*` and `?` stay within one directory, `**` goes through any number of them. Returns the names that were copied and
+    sentences about those that were not.
+    """
+    kept: list[str] = []
+    refused: list[str] = []
+    for name in sorted(_files(work_dir)):
+        if not any(matches(name.split("/"), pattern.split("/")) for pattern in patterns):
+            continue
+        if name.split("/")[0] in layout.RESERVED or durable.is_temporary(name):
+            refused.append(f"`{name}` was not kept: the record has a file of that name itself")
+            continue
+        try:
+            _copy(os.path.join(work_dir, name), os.path.join(record, name), sync=sync)
+            kept.append(name)
+        except OSError as error:
+            refused.append(f"`{name}` was not kept: {error.strerror}")
+    return kept, refused
+
+
+def matches(parts: list[str], pattern: list[str]) -> bool:
+    """Tell whether a relative path, taken apart at `/`, matches a pattern taken apart likewise."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(matches(parts[skip:], pattern[1:]) for skip in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
+
+
+def _files(root: str) -> list[str]:
+    found = []
+    for directory, _subdirectories, files, fd in os.fwalk(root):
+        for name in files:
+            if stat.S_ISREG(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                found.append(os.path.relpath(os.path.join(directory, name), root))
+    return found
+
+
+def _copy(source: str, target: str, *, sync: bool) -> None:
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            while os.sendfile(writer, reader, None, COPY_BYTES):
+                pass
+            if sync:
+                os.fsync(writer)
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+
+
+def _unlink_if_there(name: str, dir_fd: int | None = None) -> None:
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        pass
+
+
+def _make_enterable(name: str, dir_fd: int | None = None) -> None:
+    """A job may have left a directory that even its owner cannot enter or empty."""
+    mode = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        os.chmod(name, stat.S_IMODE(mode) | stat.S_IRWXU, dir_fd=dir_fd)
