@@ -103,8 +103,9 @@ DEFAULT_SUBJECT = "ErrorEmail: {message}"
 
 SUBJECT_CHARS = 200  # as encoded words still far below the 998 octets of a line
 TEXT_CHARS = 120_000  # of a plain part: below what mail servers take, and more than anyone reads
-RAW_CHARS = 1_000_000  # read before redacting; far above TEXT_CHARS, so that no secret is cut in two at the seam
+RAW_CHARS = 400_000  # searched for secrets; far above TEXT_CHARS, so that what is cut in two here is not shown
 VALUE_CHARS = 600  # of one local variable
+RAW_VALUE_CHARS = 20_000  # searched for secrets; far above VALUE_CHARS, as above
 LINE_CHARS = 300  # of one source line in the HTML part
 LINKS_SHOWN = 25  # exceptions in the HTML part; the plain part has all
 FRAMES_SHOWN = 60  # frames in the HTML part, all exceptions together: mail programs cut at 100 kB
@@ -217,9 +218,7 @@ class ErrorEmail:
     async def __aenter__(self) -> ErrorEmail:
         return self
 
-    async def __aexit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: object
-    ) -> None:
+    async def __aexit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: object) -> None:
         if error is None:
             return
         send = self._prepare_error(error, {})  # here and not in a thread: the locals may belong to this one
@@ -257,9 +256,7 @@ class ErrorEmail:
             return None
         return functools.partial(_deliver_or_complain, settings, ready)
 
-    def _on_exception(
-        self, kind: Type[BaseException], error: BaseException, trace: Optional[types.TracebackType]
-    ) -> None:
+    def _on_exception(self, kind: Type[BaseException], error: BaseException, trace: Optional[types.TracebackType]) -> None:
         try:
             if self._previous is not None:
                 self._previous[0](kind, error, trace)  # first: a slow server must not delay the traceback on stderr
@@ -674,7 +671,7 @@ def parse_mailboxes(text: str) -> List[Mailbox]:
         local, at, domain = address.rpartition("@")
         if not at:
             local, domain = address, ""
-        if not ATOM.fullmatch(local) or local.startswith("-") or (at and not domain):
+        if not ATOM.fullmatch(local) or local.startswith("-") or (at and not domain) or address not in text:
             raise ValueError(f"`{one_line(text)}` is no address")
         found.append(Mailbox(name, local + at + _ascii_domain(domain)))
     return found
@@ -716,7 +713,7 @@ def clean(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Put a text on one line: no character of it ends a line, in a header or anywhere else."""
-    return clean(" ".join(text[:RAW_CHARS].split()))
+    return clean(" ".join(clip(text, RAW_CHARS).split()))
 
 
 def clip(text: str, limit: int) -> str:
@@ -788,7 +785,7 @@ SHAPES: Tuple[Tuple[str, str], ...] = (
     (r"\b(?-i:gh[pousr]_\w{30,}|github_pat_\w{30,}|glpat-[\w-]{15,}|xox[abeprs]-[\w-]{10,}|sk-[\w-]{20,}"
      r"|AIza[\w-]{30,}|pypi-[\w-]{30,})", HIDDEN),
     # options: `--password x`, `-u name:x`
-    (r"(--?[\w-]{0,30}" + SECRET_NAME + r"[\w-]{0,30}\s+)(?![-=:]|\[hidden\])[^\s'\"]+", r"\1" + HIDDEN),
+    (r"((?<![\w-])--?[\w-]{0,30}" + SECRET_NAME + r"[\w-]{0,30}\s+)(?![-=:]|\[hidden\])[^\s'\"]+", r"\1" + HIDDEN),
     (r"(\s(?:-u|--user)[ =]?[^\s:'\"]{1,100}:)[^\s'\"]+", r"\1" + HIDDEN),
 )  # fmt: skip
 SHAPE_PATTERNS = tuple((re.compile(shape, re.IGNORECASE), hidden) for shape, hidden in SHAPES)
@@ -862,7 +859,7 @@ def _spellings(value: str) -> Set[str]:
 
 def _hide_key_end(text: str) -> str:
     """Hide the end of a private key whose beginning is not in the text, as in the tail of a log."""
-    found = re.search(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY", text)
+    found = re.search(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}(-----)?", text)
     if found is None:
         return text
     lines = text[: found.start()].split("\n")
@@ -870,7 +867,7 @@ def _hide_key_end(text: str) -> str:
         lines.pop()
     while lines and BASE64_LINE.fullmatch(lines[-1]):
         lines.pop()
-    return "\n".join([*lines, HIDDEN, text[found.start() :]])
+    return "\n".join([*lines, HIDDEN]) + text[found.end() :]
 
 
 def secret_values(source: object, redactor: Redactor) -> List[str]:
@@ -1113,9 +1110,7 @@ def _chain(error: BaseException, depth: int, label: str, seen: Set[int]) -> List
     return result
 
 
-def make_links(
-    errors: Sequence[Tuple[BaseException, str, int]], settings: Settings, redactor: Redactor
-) -> Tuple[Link, ...]:
+def make_links(errors: Sequence[Tuple[BaseException, str, int]], settings: Settings, redactor: Redactor) -> Tuple[Link, ...]:
     """Turn exceptions into what the HTML part and the list of variables are made of."""
     show = _Show(redactor) if settings.with_locals else None
     most = max(4, FRAMES_SHOWN // max(1, len(errors)))
@@ -1210,13 +1205,13 @@ class _Show(reprlib.Repr):
             return f"<{type(value).__name__} object, whose repr() raised {type(fault).__name__}>"
 
     def repr_str(self, value: str, level: int) -> str:
-        return clip(repr(self.redactor(value[:RAW_CHARS])), VALUE_CHARS)
+        return clip(repr(self.redactor(clip(value, RAW_VALUE_CHARS))), VALUE_CHARS)
 
     def repr_bytes(self, value: bytes, level: int) -> str:
-        return clip("b" + repr(self.redactor(value[:RAW_CHARS].decode("latin-1"))), VALUE_CHARS)
+        return clip("b" + repr(self.redactor(clip(value.decode("latin-1"), RAW_VALUE_CHARS))), VALUE_CHARS)
 
     def repr_instance(self, value: object, level: int) -> str:
-        return self._safe(value, lambda value: clip(self.redactor(repr(value)[:RAW_CHARS]), VALUE_CHARS))
+        return self._safe(value, lambda value: clip(self.redactor(clip(repr(value), RAW_VALUE_CHARS)), VALUE_CHARS))
 
 
 # --- The mail itself ------------------------------------------------------------------------------------------------
@@ -1226,7 +1221,7 @@ def compose(settings: Settings, draft: Draft, held: int = 0) -> email.message.Em
     """Make the mail: secrets hidden, both parts, no line over 998 octets, nothing to inject a header with."""
     is_wide = not all(box.address.isascii() for box in (*settings.recipients, settings.sender))
     mail = email.message.EmailMessage(email.policy.SMTPUTF8 if is_wide else email.policy.SMTP)
-    title = one_line(draft.redactor(draft.title[:RAW_CHARS]))
+    title = one_line(draft.redactor(clip(draft.title, RAW_CHARS)))
     mail["Subject"] = make_subject(settings.subject, draft, title)
     mail["From"] = settings.sender.header()
     mail["To"] = [box.header() for box in settings.recipients]
@@ -1257,7 +1252,8 @@ def make_subject(template: str, draft: Draft, title: str) -> str:
         subject = _Lenient().vformat(template, (), values)
     except Exception:  # noqa: BLE001 - a template of somebody's own, and values with code of their own
         subject = DEFAULT_SUBJECT.format(**values)
-    return clip(one_line(draft.redactor(subject[:RAW_CHARS])), SUBJECT_CHARS + 60)
+    line = one_line(draft.redactor(clip(subject, RAW_CHARS)))
+    return clip(line.replace("=?", "= ?"), SUBJECT_CHARS + 60)  # an encoded word could bring a line break back in
 
 
 class _Lenient(string.Formatter):
@@ -1277,7 +1273,7 @@ def _held_note(held: int) -> str:
 def render_plain(draft: Draft, title: str, held: int) -> str:
     """Return the plain part: what failed, the circumstances, then the whole text."""
     width = max((len(name) for name, _ in draft.facts), default=0) + 2
-    facts = [f"  {name.ljust(width)}{one_line(draft.redactor(value))}" for name, value in draft.facts]
+    facts = [f"  {name.ljust(width)}{one_line(draft.redactor(clip(value, RAW_VALUE_CHARS)))}" for name, value in draft.facts]
     note = _held_note(held)
     text = tidy(draft.text, draft.redactor)
     return "\n".join([clip(title, 1000), *(["", note] if note else []), "", *facts, "", text.rstrip("\n"), ""])
@@ -1326,16 +1322,16 @@ def render_html(draft: Draft, title: str, held: int) -> str:
     body = [_block("head", top, clip(title, 1000))]
     if note:
         body.append(_block("note", "padding:8px 12px;margin-top:8px;", note))
-    shown = [(clean(name), clip(one_line(draft.redactor(value)), 1000)) for name, value in draft.facts]
+    shown = [
+        (clean(name), clip(one_line(draft.redactor(clip(value, RAW_VALUE_CHARS))), 1000)) for name, value in draft.facts
+    ]
     body.append(_pairs(shown, "margin:12px 0;font-size:14px;", 92))
     if draft.links:
         body.extend(_html_link(link, draft.redactor) for link in draft.links)
     else:
         text = tidy(draft.text, draft.redactor, TEXT_CHARS // 2)
         body.append(_block("box", "padding:8px 10px;margin:8px 0;font-size:13px;line-height:1.4;" + MONO, text))
-    column = _table(
-        "max-width:760px;", f'<tr><td style="font-size:15px;line-height:1.45;{SANS}">{"".join(body)}</td></tr>'
-    )
+    column = _table("max-width:760px;", f'<tr><td style="font-size:15px;line-height:1.45;{SANS}">{"".join(body)}</td></tr>')
     page = _table(LOOKS["page"], f'<tr><td align="center" style="padding:12px;">{column}</td></tr>', "page")
     head = PAGE.format(title=html.escape(clip(title, SUBJECT_CHARS)), dark=DARK, page=LOOKS["page"], sans=SANS)
     return head + page + "</body></html>\n"
@@ -1465,9 +1461,7 @@ def explain(fault: BaseException) -> str:
 
 def _answers(recipients: Mapping[str, Tuple[int, bytes]]) -> str:
     return ", ".join(
-        "{}: {} {}".format(
-            address, code, one_line(text.decode("utf-8", "replace") if isinstance(text, bytes) else text)
-        )
+        "{}: {} {}".format(address, code, one_line(text.decode("utf-8", "replace") if isinstance(text, bytes) else text))
         for address, (code, text) in recipients.items()
     )
 
@@ -1650,9 +1644,9 @@ class RateCounter:
 
         Raises: HeldBack when there have been enough.
         """
-        now = self.now()
 
         def change(state: Dict[str, Any]) -> None:
+            now = self.now()  # under the lock: else the mails that others have just counted would be in the future
             state["sent"] = [at for at in state["sent"] if now - self.rate.minutes * 60 < at <= now]
             if len(state["sent"]) < self.rate.count:
                 state["sent"].append(now)
@@ -1782,9 +1776,7 @@ def _parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "be run.",
     )
     parser.add_argument("--config", metavar="FILE", help="read the settings from this TOML file")
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="set one setting; may be repeated"
-    )
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="set one setting; may be repeated")
     parser.add_argument("--always", action="store_true", help="mail also when the command succeeded")
     parser.add_argument("--tail", type=int, default=200, metavar="N", help="lines of output in the mail (default 200)")
     parser.add_argument("--name", help="what to call the command in the subject")
