@@ -89,7 +89,7 @@ def _path(error: ErrorDetails, data: object) -> Path:
     for part in error["loc"]:
         if _holds(at, part):
             at = at[part]  # type: ignore[index]
-        elif error["type"] not in ("missing", REFUSED) or part != error["loc"][-1] or part == "[key]":
+        elif not (isinstance(at, dict) and part == error["loc"][-1] and error["type"] in ("missing", REFUSED)):
             continue
         path.append(part)
     return (*path, *error.get("ctx", {}).get("within", ()))

@@ -138,9 +138,7 @@ def decode(data: bytes, *, max_bytes: int) -> str:
         raise Unreadable([Problem(f"the file is {encoding}, and TOML is UTF-8", "", 1, 1, "", hint)])
     data = data.removeprefix(_UTF_8_MARK)
     if (at := data.find(0)) >= 0:
-        raise _refused(
-            data, at, f"this is not text: byte {at} is NUL", "submit a TOML file, not a program or an archive"
-        )
+        raise _refused(data, at, f"this is not text: byte {at} is NUL", "submit a TOML file, not a program or an archive")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -206,9 +204,7 @@ def _has_long_key(text: str) -> bool:
 def _is_too_deep(data: dict[str, object]) -> bool:
     level: list[object] = [data]
     for _ in range(MAX_DEPTH):
-        inner: list[object] = [
-            child for parent in level for child in _children(parent) if isinstance(child, dict | list)
-        ]
+        inner: list[object] = [child for parent in level for child in _children(parent) if isinstance(child, dict | list)]
         if not inner:
             return False
         level = inner

@@ -10,7 +10,6 @@ from __future__ import annotations
 # What a type checker knows by this name; `typing` itself would double the import time of this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Mapping
 
     from toml import TomlEncoder

@@ -14,9 +14,7 @@ MAX_DURATION_S: Final = 10 * 365 * 86_400.0
 # One EiB: more than any disk, and below what a resource limit can hold (2**63 - 1).
 MAX_SIZE_BYTES: Final = 2**60
 
-DURATION_FORMS: Final = (
-    'write it as `"90s"`, `"1h30m"`, `"1.5h"`, `"500ms"`, `"2d"` or `"1w"`, or as a number of seconds'
-)
+DURATION_FORMS: Final = 'write it as `"90s"`, `"1h30m"`, `"1.5h"`, `"500ms"`, `"2d"` or `"1w"`, or as a number of seconds'
 SIZE_FORMS: Final = (
     'write it as `"100M"`, `"2G"` or `"1GiB"` (powers of 1024), `"1.5GB"` (powers of 1000), or as a number of bytes'
 )

@@ -24,9 +24,7 @@ class Setting(NamedTuple):
 
 def effective(config: Config) -> list[Setting]:
     """List every key with its value; a table of free keys has a row for each of them."""
-    return [
-        Setting(dotted(path), text, config.origins.get(dotted(path), "default")) for path, text in _values(config, ())
-    ]
+    return [Setting(dotted(path), text, config.origins.get(dotted(path), "default")) for path, text in _values(config, ())]
 
 
 def _values(model: BaseModel, path: Path) -> Iterator[tuple[Path, str]]:

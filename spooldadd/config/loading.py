@@ -35,9 +35,7 @@ def find_config(spool: str | os.PathLike[str] | None, *, environ: Mapping[str, s
     """
     if named := environ.get("SPOOLDADD_CONFIG"):
         if not os.path.exists(named):
-            raise ConfigError(
-                f"`SPOOLDADD_CONFIG` names `{named}`, which is not there; create it or unset the variable"
-            )
+            raise ConfigError(f"`SPOOLDADD_CONFIG` names `{named}`, which is not there; create it or unset the variable")
         return FilePath(named)
     return next((place for place in _places(spool, environ, uid) if os.path.exists(place)), None)
 

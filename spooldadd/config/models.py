@@ -95,9 +95,7 @@ def _variable_pattern(value: str) -> str:
 
 
 Suffix = Annotated[str, AfterValidator(_suffix)]
-Account = Annotated[
-    str | int, PlainValidator(_account), Shown({"title": "name or number", "type": ["string", "integer"]})
-]
+Account = Annotated[str | int, PlainValidator(_account), Shown({"title": "name or number", "type": ["string", "integer"]})]
 VariablePattern = Annotated[Word, AfterValidator(_variable_pattern), Shown({"title": "name pattern", "type": "string"})]
 Directory = Annotated[str, AfterValidator(_directory), Shown({"title": "absolute path", "type": "string"})]
 Width = Annotated[int, Field(ge=0, le=MAX_JOBS)]

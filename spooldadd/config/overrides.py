@@ -73,9 +73,7 @@ def from_environ(environ: Mapping[str, str], table: Mapping[str, object]) -> Fou
 
 def from_options(options: Mapping[str, object]) -> list[Override]:
     """Take options by dotted key; one that is None was not given."""
-    return [
-        Override(tuple(key.split(".")), value, f"option {key}") for key, value in options.items() if value is not None
-    ]
+    return [Override(tuple(key.split(".")), value, f"option {key}") for key, value in options.items() if value is not None]
 
 
 def _shapes(shown: Mapping[str, Any], path: Path, root: Mapping[str, Any] | None = None) -> Iterator[tuple[Path, Any]]:

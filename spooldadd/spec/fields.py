@@ -137,9 +137,7 @@ def _words(value: tuple[str, ...]) -> tuple[str, ...]:
 
 def _command(value: object) -> object:
     if not isinstance(value, str | list | tuple):
-        raise refuse(
-            f"must be a list of strings or one string, not {kind(value)}", 'write `command = ["program", "…"]`'
-        )
+        raise refuse(f"must be a list of strings or one string, not {kind(value)}", 'write `command = ["program", "…"]`')
     return value
 
 

@@ -132,9 +132,7 @@ class Spec(Table):
     """One job as its submitter asked for it: valid, complete, immutable."""
 
     name: Name | None = Field(default=None, description="What the job is called; unset, the file's name.")
-    command: Command = Field(
-        description="What to run: a list of words runs as it is, one string runs with `/bin/sh -c`."
-    )
+    command: Command = Field(description="What to run: a list of words runs as it is, one string runs with `/bin/sh -c`.")
     queue: Name = Field(default="default", description="The queue that the job waits in; a node gives each a width.")
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = Field(
         default=0, description="Higher goes first; of equal ones, the oldest."

@@ -43,9 +43,7 @@ def peek(data: bytes) -> Peek:
         _, table = read(data, "", max_bytes=MAX_SPEC_BYTES)
     except Unreadable:
         return Peek(is_valid_toml=False)
-    return Peek(
-        _name(table.get("name")), _name(table.get("queue")) or _DEFAULT_QUEUE, _priority(table), _start(table), True
-    )
+    return Peek(_name(table.get("name")), _name(table.get("queue")) or _DEFAULT_QUEUE, _priority(table), _start(table), True)
 
 
 def _name(value: object) -> str | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from spooldadd.errors import SpecError
-from spooldadd.problems import Problem, summary
+from spooldadd.problems import Problem, dotted, summary
 from spooldadd.reading import Source, Unreadable, read, validate
 from spooldadd.spec.models import Spec
+from spooldadd.spec.templated import templates
 
 # A spec is read whole into a worker that holds thousands of them, and parsing takes about a second a megabyte. Large
 # specs seen in practice carry some hundred kilobytes of settings; data belongs in files.
@@ -32,9 +33,41 @@ def parse(data: bytes, *, source: str) -> Spec:
         text, table = read(data, source, max_bytes=MAX_SPEC_BYTES)
         if not table:
             raise Unreadable([_empty(text)])
-        return validate(Spec, table, text).with_source(text)
+        faults = _template_faults(text, table)
+        spec = _valid(text, table, faults)
     except Unreadable as error:
         raise InvalidSpec(error.problems, source) from error
+    return spec.with_source(text)
+
+
+def _valid(source: Source, table: dict[str, object], faults: list[Problem]) -> Spec:
+    """Check against the model, and raise what is wrong there together with the faults of templates."""
+    try:
+        spec = validate(Spec, table, source)
+    except Unreadable as error:
+        raise Unreadable([*error.problems, *faults]) from error
+    if faults:
+        raise Unreadable(faults)
+    return spec
+
+
+def _template_faults(source: Source, table: dict[str, object]) -> list[Problem]:
+    """Check the syntax of templates, where there are some."""
+    found = templates(table)
+    if not found:
+        return []
+    # Late, because most specs have no template and Jinja2 takes longer to import than they take to run.
+    from spooldadd.sandbox import Sandbox, TemplateFault
+
+    given = table.get("vars")
+    sandbox = Sandbox({"vars": given if isinstance(given, dict) else {}, "job": {}, "node": {}})
+    faults = []
+    for path, text in found:
+        try:
+            sandbox.check(text)
+        except TemplateFault as fault:
+            faults.append(source.problem(path, f"template of `{dotted(path)}`: {fault.message}", fault.hint))
+    return faults
 
 
 def _empty(source: Source) -> Problem:

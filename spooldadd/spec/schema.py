@@ -78,9 +78,7 @@ def describe_model(model: type[BaseModel], prefix: str = "") -> list[KeyDescript
         shown = properties[field.alias or name]
         inner = model_within(field.annotation)
         kind = "table" if inner else type_text(shown)
-        rows.append(
-            KeyDescription(key, kind, _default_text(shown, required=field.is_required()), field.description or "")
-        )
+        rows.append(KeyDescription(key, kind, _default_text(shown, required=field.is_required()), field.description or ""))
         if inner:
             rows += describe_model(inner, f"{key}.")
     return rows
