@@ -7,12 +7,12 @@ import json
 import os
 from collections.abc import Mapping
 
-from spooldadd import lifecycle
+from spooldadd import lifecycle, names, record
 from spooldadd.config import Config
 from spooldadd.plan import Limits, Plan
 from spooldadd.spec import Spec
 from spooldadd.spool import Claim
-from spooldadd.template import JobContext, render
+from spooldadd.template import Context, JobFacts, render
 
 # What concerns the worker itself, or what its service manager told it and nobody else.
 DROPPED = (
@@ -37,12 +37,10 @@ def base_environ(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
 def make_plan(spec: Spec, claimed: Claim, root: str, node: str, config: Config) -> Plan:
     """Return the plan of this attempt. Raises: InvalidSpec where a template cannot be rendered."""
     plan = Plan()
-    plan.name = spec.name or name_of(claimed)
+    plan.name = spec.name or names.job_name(claimed.job)
     plan.queue = spec.queue
-    context = JobContext(
-        id=claimed.job, name=plan.name, attempt=claimed.attempt, queue=plan.queue, submitted_at_s=claimed.submitted_at_s
-    )
-    rendered = render(spec, context, node=node)
+    facts = JobFacts(claimed.job, plan.name, claimed.attempt, plan.queue, record.moment(claimed.submitted_at_s))
+    rendered = render(spec, Context(facts, node))
     plan.root = root
     plan.record = claimed.record
     plan.job = claimed.job
@@ -72,11 +70,6 @@ def policy(spec: Spec) -> lifecycle.Policy:
         on=tuple(spec.retry.on),
         restartable=spec.restartable,
     )
-
-
-def name_of(claimed: Claim) -> str:
-    """Return the name of a job whose spec gives none: what its id begins with."""
-    return claimed.job.rsplit(".", 2)[0]
 
 
 def _limits(spec: Spec, config: Config) -> Limits:

@@ -1,0 +1,48 @@
+"""Fixtures, and the rule that in CI nothing is skipped but for a capability that the machine lacks."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import Node
+
+# A reason for a skip that CI accepts says which capability is missing, in these words.
+CAPABILITY = "needs the capability"
+
+
+@pytest.fixture
+def make_node() -> Iterator[Callable[..., Node]]:
+    """Make spools with workers; all their processes are gone at the end."""
+    nodes: list[Node] = []
+
+    def make(**options) -> Node:
+        root = Path(tempfile.mkdtemp(prefix="spooldadd-test-"))
+        nodes.append(Node(root, **options))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.close()
+
+
+@pytest.fixture
+def node(make_node: Callable[..., Node]) -> Node:
+    """One spool."""
+    return make_node()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """In CI a skip is a failure, unless it names a capability that the machine lacks."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if CAPABILITY not in reason:
+            report.outcome = "failed"
+            report.longrepr = f"skipped in CI: {reason}"
