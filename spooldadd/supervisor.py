@@ -309,7 +309,7 @@ def job_environ(plan: Plan, record_path: str) -> dict[str, str]:
     return environ
 
 
-def watch_job(plan: Plan, pid: int, logs: tuple[int, int], cancel: str, ending: Ending) -> None:
+def watch_job(plan: Plan, pid: int, logs: tuple[int, ...], cancel: str, ending: Ending) -> None:
     """Wait for the job, end it where a limit or a person says so, and note what the kernel said about it."""
     tree = Tree(pid)
     guard = Guard(tree, plan.limits, sorted(set(logs)), cancel)

@@ -1,0 +1,7 @@
+"""`python -m spooldadd` is `spooldadd`."""
+
+import sys
+
+from spooldadd.cli import main
+
+sys.exit(main())

@@ -1,0 +1,52 @@
+"""Run one spec in the foreground, without a spool.
+
+The job prints to this terminal, under the limits of its spec, in a fresh work directory. Exits as the job did: its own exit
+code, 124 for a timeout, 128+n for a signal. Ctrl-C ends the job with everything it started.
+
+examples:
+  spooldadd run nightly.toml
+  spooldadd run - < nightly.toml
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from spooldadd import foreground, problems
+from spooldadd.cli.common import say
+from spooldadd.cli.worker_command import load_config
+from spooldadd.spec import InvalidSpec, Spec, parse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("spec", metavar="SPEC", help="the spec; `-` reads standard input")
+    parser.add_argument("-q", "--quiet", action="store_true", help="do not say how it ended")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it, and exit as it did."""
+    config = load_config(options, None)
+    try:
+        name, spec = _read(options.spec)
+        ended = foreground.run(spec, name, config)
+    except InvalidSpec as error:
+        say(problems.render(error.problems, options.spec))
+        return 1
+    except OSError as error:
+        say(f"spooldadd: `{error.filename}`: {error.strerror}")
+        return 1
+    if not options.quiet and ended.outcome != "success":
+        say(f"spooldadd: {ended.outcome}: {ended.sentence}")
+        if ended.work_dir:
+            say(f"spooldadd: its work directory stays: {ended.work_dir}")
+    return ended.exit_code
+
+
+def _read(path: str) -> tuple[str, Spec]:
+    if path == "-":
+        return "stdin.toml", parse(sys.stdin.buffer.read(), source="standard input")
+    with open(path, "rb") as file:
+        return os.path.basename(path), parse(file.read(), source=path)

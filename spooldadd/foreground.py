@@ -1,0 +1,110 @@
+"""Run one spec in the foreground, without a spool: what `spooldadd run` does.
+
+The same plan, limits and work directory as under a worker, but the job prints to our own streams and nothing is filed. Ctrl-C
+and TERM end the job's whole tree first.
+
+If we die here: the job goes on by itself; its work directory stays until somebody removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from dataclasses import dataclass
+
+from spooldadd import layout, lifecycle, names, process, spawn, spool, supervisor, tree, workdir
+from spooldadd.config import Config
+from spooldadd.plan import Plan
+from spooldadd.planning import base_environ, make_plan
+from spooldadd.spec import Spec
+
+TIMED_OUT = 124  # as timeout(1) says it
+SIGNAL_BASE = 128  # as a shell says it
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a job in the foreground, and the code to exit with."""
+
+    outcome: str
+    sentence: str
+    exit_code: int
+    work_dir: str | None
+
+
+def run(spec: Spec, file_name: str, config: Config) -> Ended:
+    """Run the spec; return how it ended. Raises: InvalidSpec where a template cannot be rendered; OSError."""
+    scratch = tempfile.mkdtemp(prefix="spooldadd-run-")
+    try:
+        return _Foreground(_plan(spec, file_name, config, scratch), scratch).run()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def exit_code_of(outcome: str, result: dict[str, object]) -> int:
+    """Return the code to exit with for a result: the job's own, 124 for a timeout, 128+n for a signal."""
+    if outcome == lifecycle.SUCCESS:
+        return 0
+    if outcome == lifecycle.TIMEOUT:
+        return TIMED_OUT
+    number, code = result.get("signal"), result.get("exit_code")
+    if isinstance(number, int):
+        return SIGNAL_BASE + number
+    return code if isinstance(code, int) and code else 1
+
+
+def _plan(spec: Spec, file_name: str, config: Config, scratch: str) -> Plan:
+    now_s = time.time()
+    name = spec.name or os.path.splitext(os.path.basename(file_name))[0]
+    record = names.RecordName(names.new_job_id(name, now_s, names.random_part()), 1, names.random_part())
+    claimed = spool.Claim(record, scratch, -1, spec.queue, now_s, now_s, file_name)
+    plan = make_plan(spec, claimed, scratch, config.node, config)
+    plan.environ = {**base_environ(config, os.environ), **plan.environ}
+    return plan
+
+
+class _Foreground:
+    """One job below this process."""
+
+    def __init__(self, plan: Plan, scratch: str) -> None:
+        self._plan = plan
+        self._scratch = scratch
+        self._cancel = os.path.join(scratch, layout.CANCEL)
+        self._stopped_by = 0
+
+    def run(self) -> Ended:
+        """Run it to its end, whoever ends it."""
+        process.become_subreaper()
+        self._heed_signals()
+        workdir.make(self._plan.work_dir, self._plan.config)
+        ending = supervisor.Ending()
+        try:
+            pid = supervisor.start_job(self._plan, (1, 2), (self._scratch, self._plan.work_dir))
+        except spawn.CannotStart as error:
+            return self._ended(lifecycle.EXIT, str(error), error.exit_code)
+        supervisor.watch_job(self._plan, pid, (), self._cancel, ending)
+        outcome, sentence = supervisor.judge(self._plan.limits, ending)
+        code = exit_code_of(outcome, supervisor.exit_fields(ending.status))
+        return self._ended(outcome, sentence, SIGNAL_BASE + self._stopped_by if self._stopped_by else code)
+
+    def _heed_signals(self) -> None:
+        """A signal to us is a cancel of the job: the guard hears of it by the signal that wakes it."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(tree.SIGNALS) - {signal.SIGTERM})
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _frame: object) -> None:
+        self._stopped_by = number
+        with open(self._cancel, "w", encoding="ascii"):
+            pass
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    def _ended(self, outcome: str, sentence: str, code: int) -> Ended:
+        wish = self._plan.keep_workdir
+        if wish == "always" or (wish == "failure" and outcome != lifecycle.SUCCESS and not self._stopped_by):
+            return Ended(outcome, sentence, code, self._plan.work_dir)
+        workdir.remove(self._plan.work_dir)
+        return Ended(outcome, sentence, code, None)
