@@ -1,0 +1,40 @@
+"""Which names in the root of a spool are specs that wait. Names only: no file is opened.
+
+The same rules as `intake`, which is too heavy for a reader; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+
+from spooldadd import layout, names
+
+SUFFIXES = (".toml",)
+_CONFLICT_MARKS = (".sync-conflict-", "(conflicted copy", "_conflict-")
+_TEMPORARY_STARTS = (".", "~", "#")
+
+
+def is_drop(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
+    """Tell whether a name in the root is a spec's, held ones included."""
+    bare = name.removesuffix(layout.HELD_SUFFIX)
+    if not bare.endswith(suffixes) or bare.startswith(_TEMPORARY_STARTS):
+        return False
+    return not any(mark in bare for mark in _CONFLICT_MARKS)
+
+
+def is_held(name: str) -> bool:
+    """Tell whether the name says that the spec is held."""
+    return name.endswith(layout.HELD_SUFFIX)
+
+
+def carried_job_id(name: str) -> str | None:
+    """Return the job id that a file name carries, as `spooldadd submit` gives it, or None."""
+    bare = name.removesuffix(layout.HELD_SUFFIX)
+    return names.source_job_id(bare, os.path.splitext(bare)[1])
+
+
+def job_name(name: str) -> str:
+    """Return what a job of this file will be called, unless its spec says otherwise."""
+    bare = name.removesuffix(layout.HELD_SUFFIX)
+    stem = os.path.splitext(bare)[0]
+    return names.job_name(stem)
