@@ -1452,7 +1452,8 @@ def explain(fault: BaseException) -> str:
         answer = fault.smtp_error
         text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else str(answer)
         return f"it answered {fault.smtp_code} {one_line(text)}"
-    if isinstance(fault, (socket.timeout, TimeoutError, subprocess.TimeoutExpired)):
+    is_smtplibs_timeout = isinstance(fault, smtplib.SMTPServerDisconnected) and "timed out" in str(fault)
+    if is_smtplibs_timeout or isinstance(fault, (socket.timeout, TimeoutError, subprocess.TimeoutExpired)):
         return "no answer in time"
     if isinstance(fault, HandoverError):
         return str(fault)
