@@ -109,7 +109,8 @@ def _unknown(known: Mapping[Path, Sequence[str]], path: Path) -> tuple[Complaint
     message = f"unknown key `{dotted(path)}`"
     if suggested := near(name, choices):
         return Complaint(path, f"{message}; did you mean `{suggested}`?"), suggested
-    if home := next((home for home, names in known.items() if name in names and home != table), None):
+    home = next((home for home, names in known.items() if name in names and home != table), None)
+    if home is not None:
         where = f"in `[{dotted(home)}]`" if home else "at the top of the file, above every `[table]`"
         return Complaint(path, f"{message}; `{name}` belongs {where}"), None
     listed = ", ".join(f"`{choice}`" for choice in choices)

@@ -26,6 +26,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 # More than a person mends before the next try, few enough that a file of 100,000 unknown keys is refused at once.
 MAX_PROBLEMS: Final = 100
+# A key may be as long as the file; a message about it is for reading.
+_MESSAGE_CHARACTERS: Final = 500
 _BYTE_ORDER_MARKS: Final = (
     (b"\xff\xfe\x00\x00", "UTF-32"),
     (b"\x00\x00\xfe\xff", "UTF-32"),
@@ -104,6 +106,7 @@ class Source:
     def problem_at(self, place: Place, message: str, hint: str | None = None) -> Problem:
         """Make a problem at a place; one behind the end of the text stands at its end."""
         line = min(place.line, len(self.lines))
+        message = message if len(message) <= _MESSAGE_CHARACTERS else message[: _MESSAGE_CHARACTERS - 1] + "…"
         text = self.lines[line - 1].removesuffix("\r")
         return Problem(message, "", line, min(place.column, len(text) + 1), text, hint)
 
