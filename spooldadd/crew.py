@@ -26,6 +26,8 @@ LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py
 # An idle supervisor costs no processor time and about a megabyte. Longer than the gap between jobs of a busy hour's
 # minute-by-minute work would be waste; shorter than a scan would fork for each job of a trickle.
 IDLE_S = 30.0
+# A launcher ends within milliseconds of its control socket.
+LEAVE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -178,5 +180,8 @@ class Crew:
             self._control.close()
             self._control = None
         if self._launcher is not None:
-            self._launcher.wait()
+            try:
+                self._launcher.wait(LEAVE_S)
+            except subprocess.TimeoutExpired:  # it was stopped, or is stuck
+                self._launcher.kill()
             self._launcher = None

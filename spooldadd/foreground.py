@@ -61,7 +61,7 @@ def _plan(spec: Spec, file_name: str, config: Config, scratch: str) -> Plan:
     name = spec.name or os.path.splitext(os.path.basename(file_name))[0]
     record = names.RecordName(names.new_job_id(name, now_s, names.random_part()), 1, names.random_part())
     claimed = spool.Claim(record, scratch, -1, spec.queue, now_s, now_s, file_name)
-    plan = make_plan(spec, claimed, scratch, config.node, config)
+    plan = make_plan(spec, claimed, scratch, os.path.join(config.work_dir, "run"), config)
     plan.environ = {**base_environ(config, os.environ), **plan.environ}
     return plan
 

@@ -47,7 +47,8 @@ class Launching:
         self._config = config
         self._log = log
         self._trust = trust.of_config(config.trust.owners, config.trust.groups)
-        self.recovery = recovery.Context(the_spool, log, read_policy)
+        self._work_root = the_spool.work_root(config.work_dir)
+        self.recovery = recovery.Context(the_spool, log, read_policy, self._work_root)
 
     def entry_of(self, drop: intake.Drop) -> Entry:
         """Return what queueing needs to know about a drop."""
@@ -90,7 +91,7 @@ class Launching:
         """
         spec = self._read(claimed, entry)
         try:
-            plan = make_plan(spec, claimed, self._spool.places.root, self._spool.holder.node, self._config)
+            plan = make_plan(spec, claimed, self._spool.places.root, self._work_root, self._config)
         except InvalidSpec as error:
             raise self._invalid(claimed, error) from error
         plan.sync = self._spool.sync
@@ -131,7 +132,7 @@ class Launching:
 
     def prune_work_dirs(self, now_s: float) -> None:
         """Remove work directories that nobody needs any more: of no running record, and older than the setting."""
-        root = self._config.work_dir
+        root = self._work_root
         try:
             entries = os.listdir(root)
         except OSError:

@@ -34,8 +34,9 @@ def base_environ(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **rules.added}
 
 
-def make_plan(spec: Spec, claimed: Claim, root: str, node: str, config: Config) -> Plan:
+def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Config) -> Plan:
     """Return the plan of this attempt. Raises: InvalidSpec where a template cannot be rendered."""
+    node = config.node
     plan = Plan()
     plan.name = spec.name or names.job_name(claimed.job)
     plan.queue = spec.queue
@@ -52,7 +53,7 @@ def make_plan(spec: Spec, claimed: Claim, root: str, node: str, config: Config) 
     plan.environ = dict(rendered.env)
     plan.stdin = rendered.stdin.encode()
     plan.config = json.dumps(dict(rendered.config), ensure_ascii=False, indent=2).encode() if rendered.config else None
-    plan.work_dir = os.path.join(config.work_dir, claimed.record)
+    plan.work_dir = os.path.join(work_root, claimed.record)
     plan.split_output = rendered.run.split_output
     plan.limits = _limits(rendered, config)
     plan.policy = policy(rendered)

@@ -51,6 +51,7 @@ class Context:
     spool: spool.Spool
     log: Log
     policy: Callable[[str], Policy]  # from the path of a spec, valid or not
+    work_root: str = ""  # where this node's work directories of this spool are, if it is known
     force: bool = False  # also records of other nodes, on a person's word that they are dead
 
     @property
@@ -214,6 +215,7 @@ def _file_lost(context: Context, name: names.RecordName, lease: int, claimed: di
         "submitted_at": claimed.get("submitted_at"),
         "claimed_at": claimed.get("claimed_at"),
         "finished_at": record.moment(now_s),
+        "workdir": _work_dir_left(context, name),
         "next_attempt_at": record.moment(now_s) if decision.state == lifecycle.WAITING else None,
     }
     try:
@@ -227,6 +229,11 @@ def _file_lost(context: Context, name: names.RecordName, lease: int, claimed: di
         "lost", job=name.job, attempt=name.attempt, node=claimed.get("node"), state=decision.state, reason=reason
     )
     return Found.LOST
+
+
+def _work_dir_left(context: Context, name: names.RecordName) -> str | None:
+    path = os.path.join(context.work_root, str(name))
+    return path if context.work_root and os.path.isdir(path) else None
 
 
 def _lost_sentence(

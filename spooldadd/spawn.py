@@ -13,8 +13,8 @@ import signal
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell says it
-# Python ignores these; a job expects the default. The others are blocked here, and unblocked in the child.
-RESET_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
+# Python or the worker ignores these; a job expects the default. The others are blocked here, and unblocked in the child.
+RESET_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGIO)
 
 
 class CannotStart(Exception):  # it is an answer, not a fault of ours

@@ -29,6 +29,7 @@ class Format:
 
     durability: str = "power"
     kind: str = "local"
+    id: str = ""  # tells the spools of one node apart, wherever they are mounted
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ class Spool:
         self.places = layout.Layout(root)
         self.format = format
         self.holder = holder
+
+    def work_root(self, work_dir: str) -> str:
+        """Return where on the node's own disk the work directories of this spool's jobs are."""
+        return os.path.join(work_dir, names.safe_name(self.format.id or os.path.basename(self.places.root)))
 
     @property
     def sync(self) -> bool:
@@ -270,7 +275,8 @@ def create(root: str, *, durability: str = "power") -> None:
         for state in layout.STATES:
             os.makedirs(places.state_directory(state), exist_ok=True)
         if not os.path.lexists(places.format):
-            text = tomltext.flat({"format": FORMAT, "kind": "local", "durability": durability})
+            identity = names.random_part() + names.random_part()
+            text = tomltext.flat({"format": FORMAT, "kind": "local", "durability": durability, "id": identity})
             durable.write(places.format, text.encode(), sync=True)
     except OSError as error:
         raise SpoolError(f"cannot make a spool in `{root}`: {error.strerror} (`{error.filename}`)") from error
@@ -308,7 +314,7 @@ def _check_format(path: str, table: dict[str, object]) -> Format:
     durability = table.get("durability", "power")
     if durability not in DURABILITIES:
         raise SpoolError(f"`{path}`: durability is `{durability}`; it must be `power` or `process`")
-    return Format(str(durability), str(table.get("kind", "local")))
+    return Format(str(durability), str(table.get("kind", "local")), str(table.get("id", "")))
 
 
 def remove_unclaimed(path: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import selectors
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spooldadd import __version__, filesystem, intake, layout, recovery, spool
 from spooldadd.adopted import Adopted
@@ -95,6 +95,7 @@ class Worker:
         settle_s = config.intake.settle_s
         if settle_s is None:
             settle_s = NETWORK_SETTLE_S if is_network else SETTLE_S
+        self._settle_s = settle_s
         self._intake = intake.Intake(
             root, settle_s=settle_s, suffixes=config.intake.suffixes, is_local=not is_network
         )
@@ -148,7 +149,10 @@ class Worker:
             self._dispatch()
         except (SpoolError, OSError) as error:
             self._note_trouble(error)
-        self._sleep()
+        try:
+            self._sleep()
+        except (SpoolError, OSError) as error:
+            self._note_trouble(error)
 
     def _do_due(self, now: float) -> None:
         if now < self._timers.trouble:
@@ -172,7 +176,9 @@ class Worker:
         self._end_trouble()
 
     def _is_spool_here(self, now: float) -> bool:
-        if now < self._timers.scan or self.spool.is_here():
+        if self.state != "away" and now < self._timers.scan:
+            return True
+        if self.spool.is_here():
             if self.state == "away":
                 self._come_back()
             return True
@@ -274,12 +280,21 @@ class Worker:
         try:
             plan = self._launching.plan(claimed, entry)
         except NotQuiet as error:
-            self._launching.put_back(claimed, str(error))
-            self._intake.doubt(entry.key, time.monotonic())
+            self._put_back(entry, claimed, str(error))
         except Refused as error:
             self._launching.refuse(claimed, error)
         else:
             self._hand_over(claimed, plan)
+
+    def _put_back(self, entry: Entry, claimed: spool.Claim, reason: str) -> None:
+        """Look again when it may have settled; a record that is still written to must not be claimed over and over."""
+        self._launching.put_back(claimed, reason)
+        if entry.is_record:
+            self._waiting.add(entry.key)
+            settled_s = time.time() + self._settle_s
+            self._backlog.add(replace(entry, not_before_s=settled_s), time.time())
+        else:
+            self._intake.doubt(entry.key, time.monotonic())
 
     def _hand_over(self, claimed: spool.Claim, plan: Plan) -> None:
         try:
@@ -442,7 +457,7 @@ class Worker:
         self.log.warning("spool-trouble", error=str(error), then=f"trying again in {wait_s:g} s")
         timers.trouble = time.monotonic() + wait_s
         timers.trouble_s = min(wait_s * 2, TROUBLE_MAX_S)
-        timers.scan = 0.0
+        timers.scan = timers.recover = 0.0  # a step that failed half-way is put right then
         self.state = "troubled"
 
     def _end_trouble(self) -> None:
