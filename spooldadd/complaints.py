@@ -162,7 +162,7 @@ def _predicate(error: ErrorDetails) -> tuple[str, str | None]:
         return f"must be {_EXPECTED[name]}, not {kind(value)}", _remedy(_EXPECTED[name], value)
     if name in _BOUNDS:
         words, bound = _BOUNDS[name]
-        return f"must be {words} {context[bound]:g}", None
+        return f"must be {words} {_plain(context[bound])}", None
     if name == "literal_error":
         return _not_one_of(value, context["expected"].replace("'", "`"))
     if name == "missing":
@@ -170,6 +170,10 @@ def _predicate(error: ErrorDetails) -> tuple[str, str | None]:
     if name == "too_short":
         return "must not be empty", None
     return f"cannot be used: {error['msg'][:1].lower()}{error['msg'][1:]}", None
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else str(number)
 
 
 def _not_one_of(value: object, expected: str) -> tuple[str, str | None]:

@@ -81,28 +81,25 @@ class Retry(Table):
     attempts: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         default=None, description="Attempts in all, the first included; unset, one."
     )
+    backoff_max_s: Delay = Field(default=3600.0, alias="backoff_max", description="The delay does not grow beyond this.")
     backoff_s: Delay = Field(
         default=30.0,
         alias="backoff",
         description="Delay before the second attempt; doubles before each further one, with jitter.",
-    )
-    backoff_max_s: Delay = Field(
-        default=3600.0,
-        alias="backoff_max",
-        validate_default=True,
-        description="The delay does not grow beyond this.",
     )
     on: Annotated[tuple[RetryOutcome, ...], Field(strict=False)] = Field(
         default=RETRIED_BY_DEFAULT, description="Outcomes that are worth another attempt; others fail at once."
     )
 
     # Cross-field rules hang on the later field, not on the model: those of a model are skipped when a field is wrong.
-    @field_validator("backoff_max_s")
+    @field_validator("backoff_s")
     @classmethod
     def _backoff_can_grow(cls, value: float, info: ValidationInfo) -> float:
-        if value < (first := info.data.get("backoff_s", 0.0)):
-            shorter = f"{format_duration(value)} is shorter than `retry.backoff`, {format_duration(first)}"
-            raise refuse(f"has a bad value: {shorter}", "raise `retry.backoff_max` too")
+        longest = info.data.get("backoff_max_s", value)
+        if value > longest:
+            raise refuse(
+                f"is longer than `retry.backoff_max`, which is {format_duration(longest)}", "raise `backoff_max` too"
+            )
         return value
 
 
