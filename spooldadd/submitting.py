@@ -285,3 +285,25 @@ def _unused(text: str, table: Mapping[str, object], variables: Mapping[str, str]
         for name in variables
         if name not in known and name not in text
     )
+
+
+# -- who will take it
+
+
+def unserved(places: Layout) -> str | None:
+    """Say that nobody takes what is dropped here, or return None where somebody does, or where we cannot know."""
+    from spooldadd import filesystem  # late, both: `drop` alone asks neither
+    from spooldadd.inspect import workers
+
+    found = workers.all_nodes(places)
+    serving = [node for node in found if node.is_serving]
+    if any(not node.suffixes or SUFFIX in node.suffixes for node in serving):
+        return None
+    if serving:
+        return f"no worker of `{places.root}` takes `{SUFFIX}` files, which is how a submitted spec is called"
+    remedy = f"the job waits until one does: `spooldadd worker {places.root}`"
+    if not found:
+        return f"no worker has ever served `{places.root}`; {remedy}"
+    if filesystem.is_network(filesystem.kind(places.root)):
+        return None
+    return f"no worker serves `{places.root}` now; {remedy}"

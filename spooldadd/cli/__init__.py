@@ -13,6 +13,7 @@ import sys
 from types import ModuleType
 
 from spooldadd import __version__
+from spooldadd.cli.common import UsageError
 from spooldadd.errors import ConfigError, NoSuchJob, SpooldaddError, SpoolError
 
 FINE, FAILED, USAGE, NO_SUCH_JOB, UNUSABLE, TIMED_OUT, LATER, CONFIGURATION = 0, 1, 2, 3, 4, 5, 75, 78
@@ -80,9 +81,7 @@ def global_parser() -> argparse.ArgumentParser:
 
 def add_global_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that stand before or after the command."""
-    parser.add_argument(
-        "--spool", metavar="DIR", default=argparse.SUPPRESS, help="the spool (default: $SPOOLDADD_SPOOL)"
-    )
+    parser.add_argument("--spool", metavar="DIR", default=argparse.SUPPRESS, help="the spool (default: $SPOOLDADD_SPOOL)")
     parser.add_argument(
         "--config", metavar="FILE", default=argparse.SUPPRESS, help="the configuration (default: $SPOOLDADD_CONFIG)"
     )
@@ -112,6 +111,8 @@ def _guarded(module: ModuleType, options: argparse.Namespace) -> int:
     """Turn what went wrong into one sentence and an exit code."""
     try:
         return int(module.run(options))
+    except UsageError as error:
+        return _complain(error, USAGE)
     except NoSuchJob as error:
         return _complain(error, NO_SUCH_JOB)
     except ConfigError as error:

@@ -7,12 +7,12 @@ import json
 import os
 import sys
 
-from spooldadd.errors import SpoolError
+from spooldadd.errors import SpooldaddError, SpoolError
 
 SCHEMA = 1
 
 
-class UsageError(Exception):
+class UsageError(SpooldaddError):
     """The command line does not fit; the message says how."""
 
 

@@ -1,0 +1,79 @@
+"""Read the specs that a command was given, and show what is wrong with them. Shared by `submit` and `check`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NamedTuple
+
+from spooldadd import problems, submitting
+from spooldadd.cli.common import UsageError
+from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec
+from spooldadd.submitting import Changes, Prepared
+
+STDIN = "-"
+STDIN_NAME = "standard input"
+
+
+class Read(NamedTuple):
+    """One file that was named: ready to be dropped, or what is wrong with it."""
+
+    source: str
+    prepared: Prepared | None
+    error: InvalidSpec | None
+
+    def table(self) -> dict[str, object]:
+        """Return what `--json` shows of it."""
+        found = self.error.problems if self.error else ()
+        return {
+            "file": self.source,
+            "valid": self.error is None,
+            "problems": [_problem_table(problem) for problem in found],
+        }
+
+    def render(self) -> str:
+        """Return every problem with its place, for a person."""
+        return problems.render(self.error.problems, self.source) if self.error else ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the specs and `--var`."""
+    parser.add_argument("specs", metavar="SPEC", nargs="+", help="a file; `-` reads standard input")
+    parser.add_argument(
+        "--var",
+        dest="variables",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        type=_variable,
+        help="set a variable of the spec's `[vars]`; may be repeated",
+    )
+
+
+def read_all(paths: list[str], changes: Changes) -> list[Read]:
+    """Read and check each of them. Raises: UsageError where standard input is named twice."""
+    if paths.count(STDIN) > 1:
+        raise UsageError("`-` stands for standard input, which can be read only once")
+    return [_read(path, changes) for path in paths]
+
+
+def _read(path: str, changes: Changes) -> Read:
+    source = STDIN_NAME if path == STDIN else path
+    try:
+        if path == STDIN:
+            return Read(source, submitting.prepare(sys.stdin.buffer.read(MAX_SPEC_BYTES + 1), source, changes), None)
+        return Read(source, submitting.load(path, changes), None)
+    except InvalidSpec as error:
+        return Read(source, None, error)
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"`{text}` is no assignment; write `NAME=VALUE`")
+    return name, value
+
+
+def _problem_table(problem: problems.Problem) -> dict[str, object]:
+    """A problem without a place in the file has no line; one that an option caused names the option as its origin."""
+    return {key: value for key, value in problem._asdict().items() if value}

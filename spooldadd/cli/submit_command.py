@@ -1,0 +1,118 @@
+"""Validate specs and drop them into the spool.
+
+Every file is checked before the first is dropped: with one error in one of them, nothing is. What the options change is
+written into the dropped spec; without any, the file is dropped as it is. Prints one job id a line.
+
+With `--wait` it ends when the jobs have, and exits as the job did: with its exit code, 124 for a timeout, 128+n for a
+signal, 1 for any other failure, 5 where `--timeout` passes first. Of several jobs the first that failed decides.
+
+examples:
+  spooldadd submit nightly.toml
+  spooldadd submit nightly.toml --var day=2026-11-20 --queue etl --priority 5
+  spooldadd submit specs/*.toml --not-before 2h
+  spooldadd submit nightly.toml --wait --timeout 1h && echo loaded
+  spooldadd submit nightly.toml --follow         # show what it prints, exit as it does
+  generate-spec | spooldadd submit - --name report
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from spooldadd import spool, submitting
+from spooldadd.cli import moments, spec_files
+from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
+from spooldadd.submitting import Changes, PartlyDropped, Prepared
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    spec_files.add_arguments(parser)
+    parser.add_argument("--name", metavar="NAME", help="what the job is called (default: as the spec says, else the file)")
+    parser.add_argument("--queue", metavar="QUEUE", help="the queue it waits in")
+    parser.add_argument("--priority", metavar="N", type=int, help="higher goes first")
+    parser.add_argument(
+        "--not-before",
+        metavar="WHEN",
+        type=moments.future,
+        help="do not start earlier: a duration from now (`2h`), a day, a time",
+    )
+    parser.add_argument("--hold", action="store_true", help="hold the jobs until `spooldadd release`")
+    parser.add_argument("--wait", action="store_true", help="wait for the end, and exit as the job did")
+    parser.add_argument("--timeout", metavar="TIME", type=moments.duration, help="wait no longer than this")
+    parser.add_argument("--follow", action="store_true", help="wait, and show what the jobs print meanwhile")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check all, drop all, wait where asked."""
+    is_waiting = options.wait or options.follow
+    _refuse_contradictions(options, is_waiting=is_waiting)
+    the_spool = spool.open_spool(spool_path(options))
+    prepared = _prepare(options)
+    if prepared is None:
+        return 1
+    jobs = _drop(the_spool, prepared, is_held=options.hold)
+    if not (options.json and is_waiting):
+        _say_dropped(options, the_spool, prepared, jobs)
+    if not options.hold:
+        _warn_if_unserved(the_spool)
+    if not is_waiting:
+        return 0
+    sys.stdout.flush()  # whoever reads the ids may want to act on them while we wait
+    from spooldadd.cli import waiting  # late: only some submitters wait
+
+    return waiting.wait_for(the_spool.places, jobs, waiting.Wish.of(options))
+
+
+def _refuse_contradictions(options: argparse.Namespace, *, is_waiting: bool) -> None:
+    if options.hold and is_waiting:
+        raise UsageError("`--hold` keeps the jobs from being started, so there is nothing to wait for")
+    if options.timeout is not None and not is_waiting:
+        raise UsageError("`--timeout` says how long to wait; use it with `--wait` or `--follow`")
+    if options.follow and options.json:
+        raise UsageError("`--follow` prints what the jobs print; use `--wait` with `--json`")
+
+
+def _prepare(options: argparse.Namespace) -> list[Prepared] | None:
+    """Return all specs, or None after saying everything that is wrong with any of them."""
+    changes = Changes(dict(options.variables), options.name, options.queue, options.priority, options.not_before)
+    reads = spec_files.read_all(options.specs, changes)
+    prepared = [read.prepared for read in reads if read.prepared is not None]
+    if len(prepared) < len(reads):
+        if options.json:
+            print_json({"jobs": [], "files": [read.table() for read in reads]})
+        sys.stderr.write("".join(read.render() for read in reads))
+        say("spooldadd: nothing was dropped")
+        return None
+    for one in prepared:
+        for warning in one.warnings:
+            say(f"spooldadd: {one.source}: {warning}")
+    return prepared
+
+
+def _drop(the_spool: spool.Spool, prepared: list[Prepared], *, is_held: bool) -> list[str]:
+    specs = ((one.name, one.data) for one in prepared)
+    try:
+        return submitting.drop_all(the_spool.places, specs, sync=the_spool.sync, is_held=is_held)
+    except PartlyDropped as error:
+        for job in error.jobs:
+            print(job)
+        say(f"spooldadd: {len(error.jobs)} of {len(prepared)} specs were dropped before the spool failed")
+        raise
+
+
+def _say_dropped(options: argparse.Namespace, the_spool: spool.Spool, prepared: list[Prepared], jobs: list[str]) -> None:
+    if not options.json:
+        sys.stdout.write("".join(f"{job}\n" for job in jobs))
+        return
+    pairs = zip(prepared, jobs, strict=True)
+    dropped = [{"job": job, "name": one.name, "queue": one.spec.queue, "file": one.source} for one, job in pairs]
+    print_json({"spool": the_spool.places.root, "jobs": dropped})
+
+
+def _warn_if_unserved(the_spool: spool.Spool) -> None:
+    sentence = submitting.unserved(the_spool.places)
+    if sentence:
+        say(f"spooldadd: {sentence}")
