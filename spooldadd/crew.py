@@ -18,9 +18,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from spooldadd.channel import PACKET_BYTES, hand_over
 from spooldadd.errors import SpoolError
 from spooldadd.plan import Plan, to_wire
-from spooldadd.supervisor import PACKET_BYTES, hand_over
 
 LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py")
 # An idle supervisor costs no processor time and about a megabyte. Longer than the gap between jobs of a busy hour's

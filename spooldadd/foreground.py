@@ -1,7 +1,7 @@
 """Run one spec in the foreground, without a spool: what `spooldadd run` does.
 
-The same plan, limits and work directory as under a worker, but the job prints to our own streams and nothing is filed. Ctrl-C
-and TERM end the job's whole tree first.
+The same plan, limits and work directory as under a worker, but the job prints to our own streams and nothing is filed.
+Ctrl-C and TERM end the whole tree of the job first.
 
 If we die here: the job goes on by itself; its work directory stays until somebody removes it.
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from spooldadd import layout, lifecycle, names, process, spawn, spool, supervisor, tree, workdir
 from spooldadd.config import Config
+from spooldadd.ending import Ending, exit_fields, judge
 from spooldadd.plan import Plan
 from spooldadd.planning import base_environ, make_plan
 from spooldadd.spec import Spec
@@ -80,14 +81,14 @@ class _Foreground:
         process.become_subreaper()
         self._heed_signals()
         workdir.make(self._plan.work_dir, self._plan.config)
-        ending = supervisor.Ending()
+        ending = Ending()
         try:
             pid = supervisor.start_job(self._plan, (1, 2), (self._scratch, self._plan.work_dir))
         except spawn.CannotStart as error:
             return self._ended(lifecycle.EXIT, str(error), error.exit_code)
         supervisor.watch_job(self._plan, pid, (), self._cancel, ending)
-        outcome, sentence = supervisor.judge(self._plan.limits, ending)
-        code = exit_code_of(outcome, supervisor.exit_fields(ending.status))
+        outcome, sentence = judge(self._plan.limits, ending)
+        code = exit_code_of(outcome, exit_fields(ending.status))
         return self._ended(outcome, sentence, SIGNAL_BASE + self._stopped_by if self._stopped_by else code)
 
     def _heed_signals(self) -> None:

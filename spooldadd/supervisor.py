@@ -20,16 +20,15 @@ import socket
 import time
 
 from spooldadd import durable, filing, layout, lifecycle, process, record, spawn, workdir
+from spooldadd.channel import receive
+from spooldadd.ending import Ending, exit_fields, judge
 from spooldadd.errors import ClaimLost, SpoolError
-from spooldadd.guard import Guard, Verdict, cpu_sentence, memory_sentence, output_sentence
+from spooldadd.guard import Guard, Verdict, output_sentence
 from spooldadd.log import Log
-from spooldadd.plan import Limits, Plan, from_wire
+from spooldadd.plan import Limits, Plan
 from spooldadd.tomltext import flat
 from spooldadd.tree import SIGNALS, Tree, forget_signals
 
-# A plan that fits goes as one packet; a larger one (long `[config]` or `stdin`) as a file in memory.
-PACKET_BYTES = 65536
-IN_PACKET, IN_FILE = b"p", b"f"
 # While the spool is away or full a finished attempt waits: soon at first, because most troubles are short.
 FILING_RETRY_S, FILING_RETRY_MAX_S = 0.5, 30.0
 COMM = "spooldadd-job"
@@ -52,61 +51,6 @@ def serve(channel: socket.socket, log: Log) -> None:
             channel.send(marshal.dumps(report))
         except OSError:
             return  # the worker is gone: nobody has a next attempt for us
-
-
-def hand_over(channel: socket.socket, plan_bytes: bytes, lease: int) -> None:
-    """Give an attempt and its lease to the supervisor at the other end. Raises: OSError where it is gone."""
-    if len(plan_bytes) < PACKET_BYTES:
-        socket.send_fds(channel, [IN_PACKET + plan_bytes], [lease])
-        return
-    memory = os.memfd_create("plan")
-    try:
-        durable.write_all(memory, plan_bytes)
-        socket.send_fds(channel, [IN_FILE], [lease, memory])
-    finally:
-        os.close(memory)
-
-
-def receive(channel: socket.socket) -> tuple[Plan, int] | None:
-    """Return the next attempt and its lease, or None when the worker has closed the channel."""
-    try:
-        data, fds, _flags, _address = socket.recv_fds(channel, PACKET_BYTES + 1, 2, socket.MSG_CMSG_CLOEXEC)
-    except OSError:
-        return None
-    if not data:
-        return None
-    if data[:1] == IN_FILE:
-        size = os.fstat(fds[1]).st_size
-        data = b" " + os.pread(fds[1], size, 0)
-        os.close(fds[1])
-    return from_wire(data[1:]), fds[0]
-
-
-class Ending:
-    """How the job ended: what the kernel said, and what we did to it."""
-
-    __slots__ = (
-        "cpu_s",
-        "ended",
-        "left",
-        "max_rss_bytes",
-        "oom_kills",
-        "printed",
-        "status",
-        "stopped",
-        "verdict",
-    )
-
-    def __init__(self) -> None:
-        self.status: int | None = None
-        self.verdict: Verdict | None = None
-        self.cpu_s = 0.0
-        self.max_rss_bytes = 0
-        self.printed = 0
-        self.left = 0
-        self.oom_kills = 0
-        self.stopped = False
-        self.ended: float | None = None  # by the monotonic clock; when the main process ended
 
 
 class Attempt:
@@ -201,9 +145,7 @@ class Attempt:
         }
         if decision.state == lifecycle.WAITING:
             result["next_attempt_at"] = record.moment(time.time() + decision.delay_s)
-        self.log.info(
-            "finished", job=plan.job, attempt=plan.attempt, node=plan.node, outcome=outcome, elapsed_s=duration_s
-        )
+        self.log.info("finished", job=plan.job, attempt=plan.attempt, node=plan.node, outcome=outcome, elapsed_s=duration_s)
         return result
 
     def _stays(self, outcome: str) -> bool:
@@ -229,9 +171,7 @@ class Attempt:
                 self.log.info("claim-lost", job=self.plan.job, attempt=self.plan.attempt, reason=str(error))
                 return "claim-lost"
             except SpoolError as error:
-                self.log.warning(
-                    "filing-waits", job=self.plan.job, reason=str(error), then=f"trying again in {wait_s:g} s"
-                )
+                self.log.warning("filing-waits", job=self.plan.job, reason=str(error), then=f"trying again in {wait_s:g} s")
                 time.sleep(wait_s)
                 wait_s = min(wait_s * 2, FILING_RETRY_MAX_S)
             else:
@@ -345,40 +285,6 @@ def cut_logs(limits: Limits, logs: tuple[int, int], ending: Ending) -> None:
             durable.write_all(fd, note.encode())
 
 
-def judge(limits: Limits, ending: Ending) -> tuple[str, str]:
-    """Return the outcome, and the sentence that says why."""
-    if ending.verdict is not None:
-        return ending.verdict.outcome, ending.verdict.sentence
-    if limits.memory_bytes is not None and ending.max_rss_bytes > limits.memory_bytes:
-        return lifecycle.OOM, memory_sentence(ending.max_rss_bytes, limits.memory_bytes)
-    if ending.status is None:
-        return lifecycle.LOST, "its main process could not be ended: the kernel does not let go of it"
-    if os.WIFSIGNALED(ending.status):
-        return _judge_signal(limits, ending, os.WTERMSIG(ending.status))
-    code = os.waitstatus_to_exitcode(ending.status)
-    return (lifecycle.SUCCESS, "it ended with exit code 0") if code == 0 else (lifecycle.EXIT, _exit_sentence(code))
-
-
-def _judge_signal(limits: Limits, ending: Ending, number: int) -> tuple[str, str]:
-    name = process.signal_name(number)
-    if number == signal.SIGXCPU and limits.cpu_time_s is not None:
-        return lifecycle.TIMEOUT, cpu_sentence(limits.cpu_time_s)
-    if number == signal.SIGKILL and ending.oom_kills > 0:
-        return lifecycle.OOM, "the kernel killed it (SIGKILL) because the machine or its control group had no memory left"
-    if ending.stopped and number in (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP):
-        return lifecycle.LOST, f"it was killed by {name} together with its supervisor: the machine was shutting down"
-    return lifecycle.SIGNAL, f"it was killed by {name} (signal {number})"
-
-
-def _exit_sentence(code: int) -> str:
-    """A shell reports a command's death by a signal as 128 plus its number."""
-    name = process.signal_name(code - 128)
-    if code > 128 and name.startswith("SIG"):
-        probably = "; probably out of memory" if code == 137 else ""
-        return f"it ended with exit code {code}: a command in it was killed by {name}{probably}"
-    return f"it ended with exit code {code}"
-
-
 def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, object]:
     """Return the first fields of a result, in the order in which a person reads them."""
     return {
@@ -391,15 +297,6 @@ def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, objec
         "attempt": plan.attempt,
         "node": plan.node,
     }
-
-
-def exit_fields(status: int | None) -> dict[str, object]:
-    """Return `exit_code` or `signal`, whichever applies."""
-    if status is None:
-        return {}
-    if os.WIFSIGNALED(status):
-        return {"signal": os.WTERMSIG(status)}
-    return {"exit_code": os.waitstatus_to_exitcode(status)}
 
 
 def _is_killed(status: int | None) -> bool:

@@ -1,0 +1,41 @@
+"""The way from the worker to a supervisor: a plan and its lease there, a report back. Light: the launcher loads it."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from spooldadd import durable
+from spooldadd.plan import Plan, from_wire
+
+# A plan that fits goes as one packet; a larger one (long `[config]` or `stdin`) as a file in memory.
+PACKET_BYTES = 65536
+IN_PACKET, IN_FILE = b"p", b"f"
+
+
+def hand_over(channel: socket.socket, plan_bytes: bytes, lease: int) -> None:
+    """Give an attempt and its lease to the supervisor at the other end. Raises: OSError where it is gone."""
+    if len(plan_bytes) < PACKET_BYTES:
+        socket.send_fds(channel, [IN_PACKET + plan_bytes], [lease])
+        return
+    memory = os.memfd_create("plan")
+    try:
+        durable.write_all(memory, plan_bytes)
+        socket.send_fds(channel, [IN_FILE], [lease, memory])
+    finally:
+        os.close(memory)
+
+
+def receive(channel: socket.socket) -> tuple[Plan, int] | None:
+    """Return the next attempt and its lease, or None when the worker has closed the channel."""
+    try:
+        data, fds, _flags, _address = socket.recv_fds(channel, PACKET_BYTES + 1, 2, socket.MSG_CMSG_CLOEXEC)
+    except OSError:
+        return None
+    if not data:
+        return None
+    if data[:1] == IN_FILE:
+        size = os.fstat(fds[1]).st_size
+        data = b" " + os.pread(fds[1], size, 0)
+        os.close(fds[1])
+    return from_wire(data[1:]), fds[0]

@@ -1,0 +1,80 @@
+"""Judge how a job ended: outcome, reason, and the fields that say what the kernel said. Light: the launcher loads it."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from spooldadd import lifecycle, process
+from spooldadd.guard import Verdict, cpu_sentence, memory_sentence
+from spooldadd.plan import Limits
+
+
+class Ending:
+    """How the job ended: what the kernel said, and what we did to it."""
+
+    __slots__ = (
+        "cpu_s",
+        "ended",
+        "left",
+        "max_rss_bytes",
+        "oom_kills",
+        "printed",
+        "status",
+        "stopped",
+        "verdict",
+    )
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.verdict: Verdict | None = None
+        self.cpu_s = 0.0
+        self.max_rss_bytes = 0
+        self.printed = 0
+        self.left = 0
+        self.oom_kills = 0
+        self.stopped = False
+        self.ended: float | None = None  # by the monotonic clock; when the main process ended
+
+
+def judge(limits: Limits, ending: Ending) -> tuple[str, str]:
+    """Return the outcome, and the sentence that says why."""
+    if ending.verdict is not None:
+        return ending.verdict.outcome, ending.verdict.sentence
+    if limits.memory_bytes is not None and ending.max_rss_bytes > limits.memory_bytes:
+        return lifecycle.OOM, memory_sentence(ending.max_rss_bytes, limits.memory_bytes)
+    if ending.status is None:
+        return lifecycle.LOST, "its main process could not be ended: the kernel does not let go of it"
+    if os.WIFSIGNALED(ending.status):
+        return _judge_signal(limits, ending, os.WTERMSIG(ending.status))
+    code = os.waitstatus_to_exitcode(ending.status)
+    return (lifecycle.SUCCESS, "it ended with exit code 0") if code == 0 else (lifecycle.EXIT, _exit_sentence(code))
+
+
+def _judge_signal(limits: Limits, ending: Ending, number: int) -> tuple[str, str]:
+    name = process.signal_name(number)
+    if number == signal.SIGXCPU and limits.cpu_time_s is not None:
+        return lifecycle.TIMEOUT, cpu_sentence(limits.cpu_time_s)
+    if number == signal.SIGKILL and ending.oom_kills > 0:
+        return lifecycle.OOM, "the kernel killed it (SIGKILL) because the machine or its control group had no memory left"
+    if ending.stopped and number in (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP):
+        return lifecycle.LOST, f"it was killed by {name} together with its supervisor: the machine was shutting down"
+    return lifecycle.SIGNAL, f"it was killed by {name} (signal {number})"
+
+
+def _exit_sentence(code: int) -> str:
+    """A shell reports a command's death by a signal as 128 plus its number."""
+    name = process.signal_name(code - 128)
+    if code > 128 and name.startswith("SIG"):
+        probably = "; probably out of memory" if code == 137 else ""
+        return f"it ended with exit code {code}: a command in it was killed by {name}{probably}"
+    return f"it ended with exit code {code}"
+
+
+def exit_fields(status: int | None) -> dict[str, object]:
+    """Return `exit_code` or `signal`, whichever applies."""
+    if status is None:
+        return {}
+    if os.WIFSIGNALED(status):
+        return {"signal": os.WTERMSIG(status)}
+    return {"exit_code": os.waitstatus_to_exitcode(status)}
