@@ -165,8 +165,9 @@ def prepare(data: bytes, source: str, changes: Changes) -> Prepared:
 
     Raises: InvalidSpec with every problem; those of options name the option.
     """
-    from spooldadd.reading import Unreadable, read, validate
-    from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec, Spec, parse
+    from spooldadd.reading import Unreadable, read
+    from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec, parse
+    from spooldadd.spec.reading import checked
 
     unfrozen = changes.keys()
     if not unfrozen and not changes.variables:
@@ -176,7 +177,7 @@ def prepare(data: bytes, source: str, changes: Changes) -> Prepared:
         text, table = read(data, source, max_bytes=MAX_SPEC_BYTES)
         unfrozen += _variables(table, changes.variables)
         frozen = _frozen(table, unfrozen)
-        spec = validate(Spec, frozen, text).with_source(text)
+        spec = checked(text, frozen)
     except Unreadable as error:
         raise InvalidSpec(tuple(_blamed(problem, unfrozen) for problem in error.problems), source) from error
     if frozen != table:

@@ -33,11 +33,17 @@ def parse(data: bytes, *, source: str) -> Spec:
         text, table = read(data, source, max_bytes=MAX_SPEC_BYTES)
         if not table:
             raise Unreadable([_empty(text)])
-        faults = _template_faults(text, table)
-        spec = _valid(text, table, faults)
+        return checked(text, table)
     except Unreadable as error:
         raise InvalidSpec(error.problems, source) from error
-    return spec.with_source(text)
+
+
+def checked(source: Source, table: dict[str, object]) -> Spec:
+    """Check data that was read from this text, and perhaps changed since.
+
+    Raises: `Unreadable` with all problems.
+    """
+    return _valid(source, table, _template_faults(source, table)).with_source(source)
 
 
 def _valid(source: Source, table: dict[str, object], faults: list[Problem]) -> Spec:
