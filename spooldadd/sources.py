@@ -1,0 +1,162 @@
+"""Where jobs come from: drops in the root and records in `waiting/`, found by scans, and sooner by events."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+
+from spooldadd import filesystem, intake, layout
+from spooldadd.backlog import Entry
+from spooldadd.config import Config
+from spooldadd.launching import Launching
+from spooldadd.layout import Layout
+from spooldadd.log import Log
+from spooldadd.waiting import WaitingRecords
+from spooldadd.watch import Watch
+
+# While jobs wait for a place nobody needs events: a scan of 100,000 names takes 45 ms, so this costs 2 %.
+BUSY_SCAN_S = 2.0
+# A scan never takes more than this part of the time.
+SCAN_SHARE = 0.05
+# Events are hints: what they missed is found within this time. On a network file system there are none from others.
+QUIET_SCAN_S, NETWORK_SCAN_S = 30.0, 3.0
+SETTLE_S, NETWORK_SETTLE_S = 2.0, 5.0
+# How many new files are looked at between two claims: 20 us each, so a claim waits no longer than 5 ms for them.
+EXAMINE_AT_ONCE = 256
+
+
+class Sources:
+    """Follows the root and `waiting/` of one spool. Watches are registered with the selector, with the watch as data."""
+
+    def __init__(
+        self, places: Layout, config: Config, launching: Launching, selector: selectors.BaseSelector, log: Log
+    ) -> None:
+        self._places = places
+        self._config = config
+        self._launching = launching
+        self._selector = selector
+        self._log = log
+        is_network = filesystem.is_network(filesystem.kind(places.root))
+        self.events_work = config.intake.events and not is_network
+        self._scan_s = config.intake.scan_interval_s or (QUIET_SCAN_S if self.events_work else NETWORK_SCAN_S)
+        settle_s = config.intake.settle_s
+        if settle_s is None:
+            settle_s = NETWORK_SETTLE_S if is_network else SETTLE_S
+        self.settle_s = settle_s
+        self.intake = intake.Intake(places.root, settle_s=settle_s, suffixes=config.intake.suffixes, is_local=not is_network)
+        self.waiting = WaitingRecords(places, launching.peek_record)
+        self._root_watch, self._waiting_watch = Watch(places.root), Watch(places.waiting)
+        self._noticed: set[str] = set()
+        self.scan_at = 0.0  # by the monotonic clock; set to 0 to scan at once
+        self.pause_was_touched = False
+
+    def scan(self, now: float, *, has_backlog: bool) -> list[Entry]:
+        """List the root and the waiting records; return the records that are new. New drops come from `examine`.
+
+        Raises: OSError where the spool cannot be listed.
+        """
+        self._look_after_watches(is_wanted=not has_backlog)
+        self.intake.scan()
+        entries = self.waiting.scan()
+        self._say_unexpected()
+        took_s = time.monotonic() - now
+        interval_s = self._scan_s if self.is_watching else min(self._scan_s, BUSY_SCAN_S)
+        self.scan_at = now + max(interval_s, took_s / SCAN_SHARE)
+        return entries
+
+    def examine(self, now: float) -> list[Entry]:
+        """Return the drops that are quiet now, of those that were due and of some that are new."""
+        drops = self.intake.due(now)
+        if self.intake.has_fresh:
+            drops += self.intake.examine(now, time.time(), EXAMINE_AT_ONCE)
+        return [self._launching.entry_of(drop) for drop in drops]
+
+    def heed(self, watch: Watch) -> list[Entry]:
+        """Take the hints of a watch that became readable; return the drops that they make quiet. Raises: OSError."""
+        now = time.monotonic()
+        hints = watch.read()
+        if watch is self._waiting_watch or watch.trouble(os.stat(watch.path)):
+            self.scan_at = 0.0
+        if watch is self._waiting_watch:
+            return []
+        drops = []
+        for hint in hints:
+            if hint.name == layout.WAKE:
+                self.scan_at = 0.0
+            self.pause_was_touched |= hint.name.startswith(layout.PAUSED)
+            drop = self.intake.hint(hint, now)
+            if drop is not None:
+                drops.append(drop)
+        return [self._launching.entry_of(drop) for drop in drops]
+
+    def forget(self, entry: Entry) -> None:
+        """This entry was claimed, here or elsewhere."""
+        if entry.is_record:
+            self.waiting.forget(entry.key)
+        else:
+            self.intake.forget(entry.key)
+
+    def listen_again(self) -> None:
+        """The backlog is gone: from here on events are worth more than they cost."""
+        if self.events_work and not self.is_watching:
+            self.scan_at = 0.0
+
+    def stop_watching(self) -> None:
+        """Ask for no more events."""
+        for watch in (self._root_watch, self._waiting_watch):
+            self._stop(watch)
+
+    @property
+    def is_watching(self) -> bool:
+        """Tell whether events are asked for now."""
+        return self._root_watch.is_on
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether nothing that was seen has still to be looked at or to settle."""
+        return not self.intake.has_fresh and not self.intake.unsettled
+
+    @property
+    def next_at(self) -> float:
+        """When, by the monotonic clock, there is something to do here without an event."""
+        if self.intake.has_fresh:
+            return 0.0
+        return self.scan_at if self.intake.next_at is None else min(self.scan_at, self.intake.next_at)
+
+    def _look_after_watches(self, *, is_wanted: bool) -> None:
+        """Listen while idle; replace a watch that went deaf."""
+        if not self.events_work:
+            return
+        for watch in (self._root_watch, self._waiting_watch):
+            trouble = watch.trouble(os.stat(watch.path)) if watch.is_on else None
+            if trouble:
+                self._log.warning("watch-replaced", path=watch.path, reason=trouble, then="listening anew")
+            if trouble or not is_wanted:
+                self._stop(watch)
+            if is_wanted and not watch.is_on:
+                self._listen(watch)
+
+    def _listen(self, watch: Watch) -> None:
+        try:
+            watch.start()
+        except OSError as error:
+            self.events_work = False
+            self._scan_s = min(self._scan_s, NETWORK_SCAN_S)
+            self._log.warning("spool-trouble", path=watch.path, error=str(error), then=f"scanning every {self._scan_s:g} s")
+            return
+        self._selector.register(watch.fd, selectors.EVENT_READ, watch)
+
+    def _stop(self, watch: Watch) -> None:
+        if watch.is_on:
+            self._selector.unregister(watch.fd)
+            watch.stop()
+
+    def _say_unexpected(self) -> None:
+        """Say once of each file that nobody will look at it."""
+        for name in sorted(self.intake.conflicts - self._noticed):
+            self._log.warning("conflict-copy", file=name, then="it is not run; compare and remove it")
+        for name in sorted(self.intake.unexpected - self._noticed):
+            suffixes = ", ".join(self._config.intake.suffixes)
+            self._log.info("ignored", file=name, reason=f"its name does not end in {suffixes}")
+        self._noticed |= self.intake.conflicts | self.intake.unexpected
