@@ -156,6 +156,11 @@ NESTED = "{% set x = ['aaaaaaaaaa'] %}" + "{% set x = [x, x] %}" * 40
         NESTED + "{{ x | string }}",
         NESTED + "{{ '%s' % x }}",
         NESTED + "{% if x == 1 %}{% endif %}",
+        NESTED.replace("[", "(").replace("]", ",)") + "{{ {x: 1} | length }}",
+        NESTED.replace("[", "(").replace("]", ",)") + "{% set y = {}[x] %}",
+        "{% set x = range(99999) | map('string') | list %}{{ x | select('in', x) | list | length }}",
+        "{% set x = range(99999) | map('string') | map('list') | list %}{{ x | sum(start=[]) | length }}",
+        "{% set x = range(9999) | map('string') | list %}" + "{{ 'b' is in x }}" * 5000,
         "{% set x = 'a' * 999999 %}{{ x }}{{ x }}",
         "{% for i in range(9999) %}{{ 'a' * 9999 }}{% endfor %}",
         "{% set x = 'a' * 999999 %}" + "{% if 'b' in x %}{% endif %}" * 5000,
@@ -164,7 +169,7 @@ NESTED = "{% set x = ['aaaaaaaaaa'] %}" + "{% set x = [x, x] %}" * 40
         "{{" + "(" * 50_000 + "1" + ")" * 50_000 + "}}",
         "{% if 1 %}" * 3000 + "{% endif %}" * 3000,
     ],
-    ids=range(37),
+    ids=range(42),
 )
 def test_what_would_run_for_long_or_fill_the_memory_is_refused_soon(text):
     started = time.perf_counter()
