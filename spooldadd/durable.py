@@ -74,10 +74,10 @@ def write(path: str, data: bytes, *, sync: bool, mode: int = FILE_MODE) -> None:
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f"{TEMPORARY}{os.getpid()}-{name}"[:250])
     try:
-        os.unlink(temporary)  # a process of our pid may have died here before
-    except FileNotFoundError:
-        pass
-    write_new(temporary, data, sync=sync, mode=mode)
+        write_new(temporary, data, sync=sync, mode=mode)
+    except FileExistsError:  # a process of our pid died here before
+        os.unlink(temporary)
+        write_new(temporary, data, sync=sync, mode=mode)
     try:
         os.rename(temporary, path)
     except OSError:

@@ -256,8 +256,9 @@ def watch_job(plan: Plan, pid: int, logs: tuple[int, ...], cancel: str, ending: 
     ending.verdict = guard.watch()
     if ending.verdict is None:
         ending.ended = time.monotonic()
-        ending.left = len(tree.members())
-        tree.end(plan.limits.kill_after_s)
+        if tree.reap():  # usually nothing is left, and looking for it would cost as much as the job
+            ending.left = len(tree.members())
+            tree.end(plan.limits.kill_after_s)
     elif ending.verdict.outcome == lifecycle.OOM:
         tree.kill()  # asking it to end would give it the time to take the rest of the memory
     else:

@@ -30,7 +30,11 @@ def remove(path: str) -> None:
     if os.path.islink(path) or not os.path.isdir(path):
         _unlink_if_there(path)
         return
-    _make_enterable(path)
+    try:
+        os.rmdir(path)  # most jobs leave nothing there, and a walk costs five times as much
+        return
+    except OSError:
+        _make_enterable(path)
     for _directory, subdirectories, files, fd in os.fwalk(path, topdown=True):
         for name in files:
             _unlink_if_there(name, dir_fd=fd)
