@@ -52,7 +52,7 @@ class Context:
     log: Log
     policy: Callable[[str], Policy]  # from the path of a spec, valid or not
     work_root: str = ""  # where this node's work directories of this spool are, if it is known
-    force: bool = False  # also records of other nodes, on a person's word that they are dead
+    dead_node: str | None = None  # records of this node too, on a person's word that it is dead
 
     @property
     def places(self) -> layout.Layout:
@@ -115,7 +115,7 @@ def _recover_held(context: Context, name: names.RecordName, lease: int) -> Found
     holder = claim.read_holder(context.places, str(name))
     claimed = record.read_claim(path, name.attempt)
     here = context.spool.holder
-    if not context.force and (claimed or {}).get("node", holder.node or here.node) != here.node:
+    if (claimed or {}).get("node", holder.node or here.node) not in (here.node, context.dead_node):
         os.close(lease)
         return Found.FOREIGN
     if spool.spec_status(path) is None and _holds_nothing(path):
@@ -136,7 +136,7 @@ def _recover_held(context: Context, name: names.RecordName, lease: int) -> Found
 
 
 def _holds_nothing(path: str) -> bool:
-    return all(entry == layout.CLAIM or entry.startswith(".") for entry in os.listdir(path))
+    return all(entry in (layout.CLAIM, layout.CANCEL) or entry.startswith(".") for entry in os.listdir(path))
 
 
 def _remove(context: Context, name: names.RecordName, lease: int) -> Found:
@@ -236,9 +236,7 @@ def _work_dir_left(context: Context, name: names.RecordName) -> str | None:
     return path if context.work_root and os.path.isdir(path) else None
 
 
-def _lost_sentence(
-    context: Context, claimed: dict[str, object], policy: Policy, decision: lifecycle.Decision
-) -> str:
+def _lost_sentence(context: Context, claimed: dict[str, object], policy: Policy, decision: lifecycle.Decision) -> str:
     node = claimed.get("node")
     if claimed.get("boot_id") != context.spool.holder.boot_id and node == context.spool.holder.node:
         what = f"the machine `{node}` went down while it ran"
@@ -249,4 +247,3 @@ def _lost_sentence(
     if policy.restartable:
         return f"{what}; it is restartable, but no attempts are left"
     return f"{what}; nobody knows how far it got, and its spec does not say `restartable = true`"
-

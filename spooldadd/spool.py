@@ -85,7 +85,8 @@ class Spool:
         Raises: ClaimLost where somebody else took it or it is gone; SpoolError where the spool cannot be written.
         """
         submitted_at_s = self._dropped_at_s(source)
-        given = names.source_job_id(source, os.path.splitext(source)[1])
+        bare = source.removesuffix(layout.HELD_SUFFIX)  # who cancels a held drop claims it too
+        given = names.source_job_id(bare, os.path.splitext(bare)[1])
         if given is not None and not self.has_job(given):
             job = given
         else:
@@ -158,7 +159,10 @@ class Spool:
         assert parsed is not None, record_name
         path = os.path.join(self.places.running, record_name)
         try:
-            if record.read_claim(path, parsed.attempt) is not None:
+            claimed = record.read_claim(path, parsed.attempt)
+            if claimed is not None:
+                if str(claimed.get("source", "")).endswith(layout.HELD_SUFFIX):
+                    durable.write(os.path.join(path, layout.HOLD), b"", sync=self.sync)  # it was held before, so it still is
                 os.unlink(os.path.join(path, layout.CLAIM))
         except OSError as error:
             os.close(lease)
@@ -320,7 +324,7 @@ def _check_format(path: str, table: dict[str, object]) -> Format:
 def remove_unclaimed(path: str) -> None:
     """Remove a record that holds no spec and nothing of a job. Raises: OSError, ENOTEMPTY where it holds more."""
     for entry in os.listdir(path):
-        if entry == layout.CLAIM or durable.is_temporary(entry):
+        if entry in (layout.CLAIM, layout.CANCEL) or durable.is_temporary(entry):
             os.unlink(os.path.join(path, entry))
     os.rmdir(path)
 
@@ -349,4 +353,3 @@ def _rename_in(source: str, target: str) -> bool:
             return False
         raise
     return True
-

@@ -173,13 +173,17 @@ def prepare(data: bytes, source: str, changes: Changes) -> Prepared:
     if not unfrozen and not changes.variables:
         spec = parse(data, source=source)
         return _checked(Prepared(source, data, spec, _job_name(spec, source)))
+    problems: list[Problem] = []
     try:
         text, table = read(data, source, max_bytes=MAX_SPEC_BYTES)
-        unfrozen += _variables(table, changes.variables)
+        unfrozen += _variables(table, changes.variables, problems)
         frozen = _frozen(table, unfrozen)
         spec = checked(text, frozen)
     except Unreadable as error:
-        raise InvalidSpec(tuple(_blamed(problem, unfrozen) for problem in error.problems), source) from error
+        problems += [_blamed(problem, unfrozen) for problem in error.problems]
+        raise InvalidSpec(tuple(problems), source) from error
+    if problems:
+        raise InvalidSpec(tuple(problems), source)
     if frozen != table:
         data = _written(frozen, source, unfrozen)
     warnings = _unused(text.text, table, changes.variables)
@@ -212,23 +216,19 @@ def _job_name(spec: Spec, source: str) -> str:
     return names.job_name(os.path.splitext(stem)[0])
 
 
-def _variables(table: Mapping[str, object], variables: Mapping[str, str]) -> list[Unfrozen]:
-    """Give each variable the type that it has in the spec. Raises: Unreadable with those that cannot have it."""
+def _variables(table: Mapping[str, object], variables: Mapping[str, str], problems: list[Problem]) -> list[Unfrozen]:
+    """Give each variable the type that it has in the spec; note in `problems` those that cannot have it."""
     from spooldadd.problems import Problem
-    from spooldadd.reading import Unreadable
 
     given = table.get("vars")
     known = given if isinstance(given, dict) else {}
-    found, problems = [], []
+    found = []
     for name, text in variables.items():
+        option = f"--var {name}={text}"
         try:
-            value = _as_type_of(known.get(name), text)
+            found.append(Unfrozen(option, ("vars", name), _as_type_of(known.get(name), text)))
         except ValueError as error:
-            problems.append(Problem(str(error), f"vars.{name}", origin=f"--var {name}={text}"))
-        else:
-            found.append(Unfrozen(f"--var {name}={text}", ("vars", name), value))
-    if problems:
-        raise Unreadable(problems)
+            problems.append(Problem(str(error), f"vars.{name}", origin=option))
     return found
 
 

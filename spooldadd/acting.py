@@ -1,0 +1,309 @@
+"""What a person does to a job: run it again, end it, hold it, let it go.
+
+Each act is one rename or one file made or removed, so a person can do the same with `mv`, `touch` and `rm`. After it the
+workers are woken; one that does not hear it finds the change at its next scan.
+
+A job moves on while somebody decides about it, so an act on a name that is gone is refused or tried again with what the
+job is now, never guessed.
+
+If we die here: in a cancel, between the claim of a job that had not started and its result. Recovery puts such a job back:
+it was not cancelled. Every other act is done or not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import time
+
+from spooldadd import claim, durable, layout, lifecycle, names, process, record, spool
+from spooldadd.errors import ClaimLost, SpooldaddError
+from spooldadd.inspect import drops, jobs
+from spooldadd.inspect.jobs import Job
+from spooldadd.inspect.peeking import peek
+from spooldadd.layout import Layout
+from spooldadd.spool import Spool
+
+# How often a job may slip away between the look and the act; each time it went on to its next state.
+RACES = 5
+MARKER_MODE = 0o644
+# Everybody who may drop a spec may wake the workers.
+WAKE_MODE = 0o664
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
+
+
+class NotPossible(SpooldaddError):
+    """The person who asked must act: the job is in no state for this; the message says in which, and what can be done."""
+
+
+class _Moved(Exception):
+    """The job is no longer where it was."""
+
+
+def shown_id(job: Job) -> str:
+    """Return the id that this job has or will have; of a file whose name carries none, the name."""
+    return (drops.carried_job_id(job.id) or job.id) if job.is_drop else job.id
+
+
+# -- again
+
+
+def retry(the_spool: Spool, job: Job, *, is_forced: bool = False) -> None:
+    """Run a failed job again, now, whatever its retry limit says; one between two attempts does not wait for its time.
+
+    Raises: NotPossible for a running or held job, and for a successful one unless forced; SpoolError.
+    """
+    if job.is_held:
+        raise NotPossible(f"`{shown_id(job)}` is held; `spooldadd release {shown_id(job)}` lets it go")
+    if job.is_drop:
+        raise NotPossible(f"`{shown_id(job)}` has not run yet; `spooldadd explain {shown_id(job)}` says what it waits for")
+    if job.state == layout.RUNNING:
+        raise NotPossible(f"`{shown_id(job)}` runs now; `spooldadd cancel {shown_id(job)}` ends it")
+    if job.state == layout.DONE and not is_forced:
+        raise NotPossible(
+            f"`{shown_id(job)}` was successful; `spooldadd retry --force {shown_id(job)}` runs it again all the same"
+        )
+    try:
+        if job.state == layout.WAITING:
+            _make_marker(the_spool, job, layout.NOW)
+        else:
+            _return_to_waiting(the_spool, job)
+    except _Moved as error:
+        raise NotPossible(
+            f"`{shown_id(job)}` has just been moved by somebody else; `spooldadd status {shown_id(job)}`"
+        ) from error
+    wake(the_spool.places)
+
+
+def _return_to_waiting(the_spool: Spool, job: Job) -> None:
+    """One rename. Whoever claims the record moves what the earlier attempts left out of the way."""
+    target = os.path.join(the_spool.places.waiting, job.id)
+    _remove_marker(the_spool, job, layout.HOLD)
+    try:
+        os.rename(job.path, target)
+        if the_spool.sync:
+            durable.sync_move(job.path, target)
+    except FileNotFoundError as error:
+        raise _Moved from error
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise NotPossible(f"`{target}` is there already: two records of one job; move one of them away") from error
+        raise the_spool.trouble(error) from error
+
+
+# -- end
+
+
+def cancel(the_spool: Spool, job: Job) -> Job | None:
+    """End a job: one that has not started is filed as cancelled; a running one is asked to end, and returned as it is now.
+
+    Raises: NotPossible where it is finished; NoSuchJob where it is gone; SpoolError.
+    """
+    for _ in range(RACES):
+        try:
+            if job.is_finished:
+                raise NotPossible(f"`{shown_id(job)}` has ended already: it is in `{job.state}/`")
+            if job.state == layout.RUNNING:
+                _ask_to_end(the_spool, job)
+                return job
+            _cancel_unstarted(the_spool, job)
+            return None
+        except (_Moved, ClaimLost):
+            job = jobs.find(the_spool.places, job.id)
+    raise NotPossible(f"`{shown_id(job)}` changes its state all the time; try again")
+
+
+def _cancel_unstarted(the_spool: Spool, job: Job) -> None:
+    """Claim it as a worker does, so that nobody starts it meanwhile, and file it. Raises: ClaimLost, SpoolError."""
+    claimer = _as_claimer(the_spool)
+    seen = peek(job.spec_path)
+    if job.is_drop:
+        claimed = claimer.claim_drop(os.path.basename(job.path), seen.name or job.name, seen.queue)
+    else:
+        claimed = claimer.claim_waiting(job.id, seen.queue)
+    when = "it started" if claimed.attempt == 1 else "its next attempt"
+    result = {
+        "job": claimed.job,
+        "name": names.job_name(claimed.job),
+        "queue": claimed.queue,
+        "state": lifecycle.FAILED,
+        "outcome": lifecycle.CANCELLED,
+        "reason": f"it was cancelled before {when}",
+        "attempt": claimed.attempt,
+        "node": claimer.holder.node,
+        "submitted_at": record.moment(claimed.submitted_at_s),
+        "claimed_at": record.moment(claimed.claimed_at_s),
+        "finished_at": record.moment(time.time()),
+    }
+    try:
+        record.write_result(claimed.path, result, sync=claimer.sync)
+    except OSError as error:
+        os.close(claimed.lease)  # recovery finds a claim that never started, and puts it back
+        raise claimer.trouble(error) from error
+    claimer.file(claimed.record, claimed.lease, layout.FAILED)
+
+
+def _as_claimer(the_spool: Spool) -> Spool:
+    """A claim names its node, or nobody would recover it."""
+    if the_spool.holder.node:
+        return the_spool
+    from spooldadd.config import default_node  # late: heavy, and the command line knows the node already
+
+    pid = os.getpid()
+    holder = claim.Holder(default_node(), process.boot_id(), pid, process.start_ticks(pid) or 0)
+    return spool.Spool(the_spool.places.root, the_spool.format, holder)
+
+
+def _ask_to_end(the_spool: Spool, job: Job) -> None:
+    """Leave word in the record, and wake its supervisor where that is on this machine; elsewhere it looks every second."""
+    _make_marker(the_spool, job, layout.CANCEL)
+    holder = claim.read_holder(the_spool.places, job.record_name)
+    is_here = holder.boot_id and holder.boot_id == process.boot_id()
+    if is_here and process.is_alive(holder.supervisor_pid, holder.supervisor_start):
+        process.send([holder.supervisor_pid], signal.SIGUSR1)
+    wake(the_spool.places)
+
+
+# -- hold, release
+
+
+def hold(the_spool: Spool, job: Job) -> None:
+    """Keep a job from being started. Nothing where it is held already. Raises: NotPossible once it runs; SpoolError."""
+    if job.is_held:
+        return
+    _require_waiting(job)
+    try:
+        if job.is_drop:
+            _rename_drop(the_spool, job.path, job.path + layout.HELD_SUFFIX)
+        else:
+            _make_marker(the_spool, job, layout.HOLD)
+    except _Moved as error:
+        raise NotPossible(f"`{shown_id(job)}` has just been started; `spooldadd cancel {shown_id(job)}` ends it") from error
+    wake(the_spool.places)
+
+
+def release(the_spool: Spool, job: Job) -> None:
+    """Let a held job go. Nothing where it is not held. Raises: NotPossible once it runs; SpoolError."""
+    _require_waiting(job)
+    if not job.is_held:
+        return
+    try:
+        if job.is_drop:
+            _rename_drop(the_spool, job.path, job.path.removesuffix(layout.HELD_SUFFIX))
+        else:
+            _remove_marker(the_spool, job, layout.HOLD)
+    except _Moved as error:
+        raise NotPossible(
+            f"`{shown_id(job)}` has just been moved by somebody else; `spooldadd status {shown_id(job)}`"
+        ) from error
+    wake(the_spool.places)
+
+
+def pause(the_spool: Spool, queue: str | None = None) -> None:
+    """Let the workers start nothing more, of this queue or at all. What runs goes on. Raises: SpoolError."""
+    path = _pause_file(the_spool.places, queue)
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, MARKER_MODE))
+        _make_last(the_spool, the_spool.places.root)
+    except OSError as error:
+        raise the_spool.trouble(error) from error
+    wake(the_spool.places)
+
+
+def resume(the_spool: Spool, queue: str | None = None) -> None:
+    """Let the workers start jobs again, of this queue or of those that are not paused themselves. Raises: SpoolError."""
+    try:
+        os.unlink(_pause_file(the_spool.places, queue))
+        _make_last(the_spool, the_spool.places.root)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise the_spool.trouble(error) from error
+    wake(the_spool.places)
+
+
+def wake(places: Layout) -> None:
+    """Make the workers look at once. One that cannot be woken looks by itself a little later."""
+    try:
+        os.close(os.open(os.path.join(places.root, layout.WAKE), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, WAKE_MODE))
+    except OSError:
+        pass
+
+
+def _require_waiting(job: Job) -> None:
+    if job.state == layout.RUNNING:
+        raise NotPossible(f"`{shown_id(job)}` runs already; `spooldadd cancel {shown_id(job)}` ends it")
+    if job.is_finished:
+        raise NotPossible(f"`{shown_id(job)}` has ended already: it is in `{job.state}/`")
+
+
+def _pause_file(places: Layout, queue: str | None) -> str:
+    for_all, for_queue = places.pause_files(queue or "")
+    return for_all if queue is None else for_queue
+
+
+def _rename_drop(the_spool: Spool, source: str, target: str) -> None:
+    """Raises: _Moved where the drop is gone; NotPossible where the target is there already; SpoolError."""
+    try:
+        rename_new(source, target)
+        _make_last(the_spool, the_spool.places.root)
+    except FileNotFoundError as error:
+        raise _Moved from error
+    except FileExistsError as error:
+        name = os.path.basename(target)
+        raise NotPossible(f"`{name}` is in the spool already; rename one of the two first") from error
+    except OSError as error:
+        raise the_spool.trouble(error) from error
+
+
+def rename_new(source: str, target: str) -> None:
+    """Rename to a name that is free. Where the file system cannot promise that (NFS), a look comes first.
+
+    Raises: FileExistsError; FileNotFoundError; OSError. Source: renameat2(2).
+    """
+    call = getattr(_LIBC, "renameat2", None)
+    if call is not None:
+        if call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise OSError(number, os.strerror(number), source, None, target)
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
+    os.rename(source, target)
+
+
+# -- markers in a record
+
+
+def _make_marker(the_spool: Spool, job: Job, name: str) -> None:
+    """Raises: _Moved where the record is gone; SpoolError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        os.close(os.open(os.path.join(job.path, name), flags, MARKER_MODE))
+        _make_last(the_spool, job.path)
+    except FileNotFoundError as error:
+        raise _Moved from error
+    except OSError as error:
+        raise the_spool.trouble(error) from error
+
+
+def _remove_marker(the_spool: Spool, job: Job, name: str) -> None:
+    """Raises: _Moved where the record is gone; SpoolError."""
+    try:
+        os.unlink(os.path.join(job.path, name))
+        _make_last(the_spool, job.path)
+    except FileNotFoundError as error:
+        if not os.path.lexists(job.path):
+            raise _Moved from error
+    except OSError as error:
+        raise the_spool.trouble(error) from error
+
+
+def _make_last(the_spool: Spool, directory: str) -> None:
+    """Raises: OSError; FileNotFoundError where the record has moved on, and the marker with it."""
+    if the_spool.sync:
+        durable.sync_directory(directory)

@@ -1,0 +1,77 @@
+"""Run finished jobs again, or waiting ones now.
+
+A failed job goes back to `waiting/` with its spec, the same id, and the next attempt's number; what its earlier attempts
+left is kept in `attempts/`. It runs whatever its retry limit says. A job that waits for its next attempt does not wait for
+its time. Prints the id of each job that will run.
+
+By hand: `mv failed/JOB waiting/`, or `touch waiting/JOB/now`, then `touch .wake`.
+
+examples:
+  spooldadd retry nightly.20261121T101500Z.k3x9q
+  spooldadd retry nightly                        # any unique prefix
+  spooldadd retry --all-failed --since 2h        # everything that failed in the last two hours
+  spooldadd retry --all-failed --now             # and what waits for its next attempt
+  spooldadd retry --force nightly                # again, though it was successful
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+
+from spooldadd import acting, layout
+from spooldadd.cli import choosing, moments
+from spooldadd.cli.common import UsageError, say
+from spooldadd.inspect import jobs
+from spooldadd.inspect.jobs import Job
+from spooldadd.spool import Spool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("jobs", metavar="JOB", nargs="*", help="a job's id, or the beginning of one")
+    parser.add_argument("--all-failed", action="store_true", help="every job in `failed/`")
+    parser.add_argument(
+        "--since",
+        metavar="WHEN",
+        type=moments.past,
+        help="with --all-failed: only what failed since then (`2h`, a day, a time)",
+    )
+    parser.add_argument(
+        "--now", action="store_true", help="with --all-failed: also every job that waits for its next attempt"
+    )
+    parser.add_argument("--force", action="store_true", help="also jobs that were successful")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Find all, then send each on its way."""
+    if bool(options.jobs) == options.all_failed:
+        raise UsageError("name the jobs, or use `--all-failed`")
+    if options.since and not options.all_failed:
+        raise UsageError("`--since` goes with `--all-failed`")
+    the_spool = choosing.open_for(options)
+    if options.all_failed:
+        found = _failed(the_spool, options.since, and_waiting=options.now)
+    else:
+        found = choosing.find_all(the_spool, options.jobs)
+    done = choosing.act_on_each(found, lambda job: acting.retry(the_spool, job, is_forced=options.force))
+    if not found:
+        say("spooldadd: nothing has failed" + (" since then" if options.since else ""))
+    return 0 if len(done) == len(found) else 1
+
+
+def _failed(the_spool: Spool, since: datetime.datetime | None, *, and_waiting: bool) -> list[Job]:
+    """Oldest first, so that they run in the order in which they failed."""
+    states = (layout.FAILED, layout.WAITING) if and_waiting else (layout.FAILED,)
+    found = [job for job in jobs.list_jobs(the_spool.places, states) if not job.is_drop and not job.is_held]
+    return sorted((job for job in found if since is None or _ended_at(job) >= since), key=_ended_at)
+
+
+def _ended_at(job: Job) -> datetime.datetime:
+    at = job.result().get("finished_at")
+    if isinstance(at, datetime.datetime):
+        return at if at.tzinfo else at.replace(tzinfo=datetime.UTC)
+    try:  # its result is damaged: the time in its id is the best that is left
+        return datetime.datetime.strptime(jobs.id_stamp(job.id), "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
+    except ValueError:
+        return datetime.datetime.min.replace(tzinfo=datetime.UTC)
