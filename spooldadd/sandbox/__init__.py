@@ -138,7 +138,8 @@ class _Environment(SandboxedEnvironment):
         self.globals = {"range": self._range}
         self.filters.clear()
         self.filters.update(filters(self.budget))
-        self.tests = tests(self.budget)
+        self.tests.clear()
+        self.tests.update(tests(self.budget))
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         self.budget.spend(STEPS_TO_COMPILE + STEPS_PER_CHARACTER * len(source))
