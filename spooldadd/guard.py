@@ -61,6 +61,11 @@ class Guard:
             if verdict is not None:
                 return verdict
 
+    def is_flooded(self) -> bool:
+        """Tell whether what the job prints while it is asked to end is as much again as it may print at all."""
+        limit_bytes = self._limits.output_bytes
+        return limit_bytes is not None and self._size() > 2 * limit_bytes
+
     def _sleep_s(self) -> float:
         limit_s = self._limits.timeout_s
         if limit_s is None:
@@ -80,12 +85,15 @@ class Guard:
         return None
 
     def _note_activity(self, now: float, usage: process.Usage) -> None:
-        printed = sum(os.fstat(fd).st_size for fd in self._logs)
+        printed = self._size()
         if printed != self._printed or usage.cpu_ticks != self._cpu_ticks:
             self._active_at = now
         is_busy = printed - self._printed > BUSY_BYTES or self._limits.memory_bytes is not None
         self._tick = BUSY_TICK_S if is_busy else min(self._tick * 2, self._longest_tick_s())
         self._printed, self._cpu_ticks = printed, usage.cpu_ticks
+
+    def _size(self) -> int:
+        return sum(os.fstat(fd).st_size for fd in self._logs)
 
     def _longest_tick_s(self) -> float:
         """A stall is noticed within a fifth of its limit."""

@@ -30,8 +30,13 @@ def write_claim(record: str, claim: Mapping[str, object], *, sync: bool) -> None
 
 def write_result(record: str, result: Mapping[str, object], *, sync: bool) -> None:
     """Write how the attempt ended: from this instant on it is finished. Raises: OSError."""
+    path = os.path.join(record, layout.RESULT)
     text = flat({"schema": SCHEMA, **result})
-    durable.write(os.path.join(record, layout.RESULT), text.encode(), sync=sync)
+    try:
+        durable.write(path, text.encode(), sync=sync)
+    except IsADirectoryError:  # a job made it; it must not keep its own result from being filed for ever
+        os.rename(path, f"{path}.{names.random_part()}")
+        durable.write(path, text.encode(), sync=sync)
 
 
 def read_table(path: str) -> dict[str, object] | None:

@@ -150,7 +150,8 @@ class Attempt:
 
     def _stays(self, outcome: str) -> bool:
         wish = self.plan.keep_workdir
-        return wish == "always" or (wish == "failure" and outcome != lifecycle.SUCCESS)
+        is_wanted = wish == "always" or (wish == "failure" and outcome != lifecycle.SUCCESS)
+        return is_wanted and os.path.isdir(self.plan.work_dir)  # the job may have removed it
 
     def _keep(self) -> list[str]:
         if not self.plan.keep_files or not os.path.isdir(self.plan.work_dir):
@@ -258,11 +259,11 @@ def watch_job(plan: Plan, pid: int, logs: tuple[int, ...], cancel: str, ending: 
         ending.ended = time.monotonic()
         if tree.reap():  # usually nothing is left, and looking for it would cost as much as the job
             ending.left = len(tree.members())
-            tree.end(plan.limits.kill_after_s)
+            tree.end(plan.limits.kill_after_s, guard.is_flooded)
     elif ending.verdict.outcome == lifecycle.OOM:
         tree.kill()  # asking it to end would give it the time to take the rest of the memory
     else:
-        tree.end(plan.limits.kill_after_s)
+        tree.end(plan.limits.kill_after_s, guard.is_flooded)
     ending.status = tree.status
     ending.cpu_s = tree.cpu_s
     ending.max_rss_bytes = tree.max_rss_bytes

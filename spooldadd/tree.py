@@ -9,6 +9,7 @@ If we die here: the job's processes go on, holding the lease; a worker finds the
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
@@ -21,11 +22,15 @@ END_TICK_S = 0.05
 # of a disk, below the patience of the person who waits for the result.
 UNKILLABLE_S = 120.0
 
+TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class Tree:
     """All processes of one job, seen from its supervisor."""
 
-    __slots__ = ("_own", "cpu_s", "is_told_to_stop", "is_woken", "left", "main", "max_rss_bytes", "status")
+    __slots__ = ("_own", "_own_rss_kib", "cpu_s", "is_told_to_stop", "is_woken", "left", "main", "max_rss_bytes", "status")
 
     def __init__(self, main: int) -> None:
         self.main = main
@@ -36,6 +41,7 @@ class Tree:
         self.is_told_to_stop = False
         self.is_woken = False
         self._own = os.getpid()
+        self._own_rss_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def wait(self, timeout_s: float) -> None:
         """Sleep until something happens or the time is over, and collect every process that ended."""
@@ -52,7 +58,9 @@ class Tree:
             if pid == 0:
                 return True
             self.cpu_s += usage.ru_utime + usage.ru_stime
-            self.max_rss_bytes = max(self.max_rss_bytes, usage.ru_maxrss * 1024)
+            # At exec the kernel counts what the caller had as the new program's peak: up to our own size it says nothing.
+            if usage.ru_maxrss > self._own_rss_kib:
+                self.max_rss_bytes = max(self.max_rss_bytes, usage.ru_maxrss * 1024)
             if pid == self.main:
                 self.status = status
 
@@ -66,14 +74,14 @@ class Tree:
         self.max_rss_bytes = max(self.max_rss_bytes, usage.memory_bytes)
         return usage
 
-    def end(self, kill_after_s: float) -> bool:
+    def end(self, kill_after_s: float, is_urgent: Callable[[], bool]) -> bool:
         """Ask every process to end, then force it; return whether all are gone.
 
-        TERM at once, KILL after `kill_after_s` seconds. Returns within two minutes after that even where the kernel
-        cannot end one of them.
+        TERM at once, KILL after `kill_after_s` seconds, or as soon as `is_urgent()`. Returns within two minutes after that
+        even where the kernel cannot end one of them.
         """
         self._send(signal.SIGTERM)
-        if self._wait_for_all(time.monotonic() + kill_after_s):
+        if self._wait_for_all(time.monotonic() + kill_after_s, is_urgent):
             return True
         return self.kill()
 
@@ -91,10 +99,10 @@ class Tree:
         if number == signal.SIGTERM:
             process.send(self.members(), signal.SIGCONT)  # a stopped process would never hear it
 
-    def _wait_for_all(self, deadline: float) -> bool:
+    def _wait_for_all(self, deadline: float, is_urgent: Callable[[], bool] = lambda: False) -> bool:
         while self.reap():
             rest = deadline - time.monotonic()
-            if rest <= 0:
+            if rest <= 0 or is_urgent():
                 return False
             self._note(signal.sigtimedwait(SIGNALS, min(rest, END_TICK_S)))
         return True

@@ -207,7 +207,7 @@ def test_slow_writers_are_waited_for(inbox: Inbox) -> None:
     ]
     with inbox.target("slow").open("w") as file:
         head, tail = text.split("stdin = ")
-        for part in [head, *(f"# {word}\n" for word in "still writing this spec".split()), f"stdin = {tail}"]:
+        for part in [head, *(f"# {word}\n" for word in ["still", "writing", "this", "spec"]), f"stdin = {tail}"]:
             file.write(part)
             file.flush()
             time.sleep(1.0)  # this is the writer's own pace: nothing waits for it
