@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 
-from filelock import lock_descriptor
-
 from spooldadd import durable, record
 from spooldadd.layout import Layout
 from spooldadd.tomltext import dumps
@@ -42,6 +40,8 @@ class NodeFile:
             self._lock = None
 
     def _take(self) -> bool:
+        from filelock import lock_descriptor  # late: readers load this module, and take no lock
+
         fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             is_ours = lock_descriptor(fd, blocking=False)

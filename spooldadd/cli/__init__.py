@@ -22,6 +22,9 @@ EXIT_CODES = """exit codes:
   75 try again later; 78 configuration. `run` and `submit --wait` exit as the job did: 124 for a timeout,
   128+n for a signal."""
 
+# Our own texts are written for it. To ask the terminal would cost an import of 4 ms in each command.
+HELP_COLUMNS = 118
+
 # In the order of the overview: to begin with, to use, to look, to act, to look after. One line each; the module says more.
 COMMANDS = {
     "demo": "see it work: a spool in a temporary place, a worker, real jobs; ends by itself",
@@ -47,6 +50,13 @@ COMMANDS = {
 }
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help as it is written. `argparse` makes a formatter for each option it learns, and asks `shutil` how wide it is."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=HELP_COLUMNS)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
@@ -69,7 +79,7 @@ def global_parser() -> argparse.ArgumentParser:
         usage="spooldadd [--spool DIR] [--config FILE] COMMAND ...",
         description="Drop a TOML spec into a directory, find it in done/ or failed/ with its logs and the reason.",
         epilog=f"commands:\n{lines}\n\n`spooldadd COMMAND --help` shows a command's options and examples.\n\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     add_global_options(parser)
@@ -99,7 +109,7 @@ def command_parser(command: str, module: ModuleType) -> argparse.ArgumentParser:
         prog=f"spooldadd {command}",
         description=summary,
         epilog=more.strip("\n"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     add_global_options(parser)

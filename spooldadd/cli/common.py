@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 
@@ -31,6 +30,8 @@ def spool_path(options: argparse.Namespace, positional: str | None = None) -> st
 
 def print_json(table: dict[str, object]) -> None:
     """Print one documented object, the schema's number first."""
+    import json  # late: not every answer is one
+
     json.dump({"schema": SCHEMA, **table}, sys.stdout, indent=2, ensure_ascii=True, default=str)
     sys.stdout.write("\n")
 

@@ -8,6 +8,7 @@ What is read here is therefore exactly what `tomllib` reads, and a test says so 
 from __future__ import annotations
 
 import datetime
+import os
 
 Table = dict[str, object]
 
@@ -24,11 +25,17 @@ class _Unusual(Exception):
 
 def read(path: str) -> Table | None:
     """Return the table in this file, or None where it is missing, cut short, or not TOML."""
+    # A job can write into its record: neither a link nor a pipe may catch a reader.
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        data = _read_all(fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
     return None if len(data) > MAX_BYTES else parse(data)
 
 
@@ -64,17 +71,37 @@ def plain(value: object) -> object:
     return value
 
 
+def _read_all(fd: int) -> bytes:
+    data = b""
+    while len(data) <= MAX_BYTES and (part := os.read(fd, MAX_BYTES + 1)):
+        data += part
+    return data
+
+
 def _parse_flat(text: str) -> Table:
     table: Table = {}
+    section = table
     lines = text.split("\n")
     if lines.pop():
         raise _Unusual  # no newline at the end: it may be cut short
     for line in lines:
-        key, equals, value = line.partition(" = ")
-        if not equals or not key or not _BARE.issuperset(key) or key in table:
-            raise _Unusual
-        table[key] = _value(value)
+        if line[:1] == "[":
+            section = _open_section(table, line)
+        elif line:
+            key, equals, value = line.partition(" = ")
+            if not equals or not key or not _BARE.issuperset(key) or key in section:
+                raise _Unusual
+            section[key] = _value(value)
     return table
+
+
+def _open_section(table: Table, line: str) -> Table:
+    name = line[1:-1]
+    if line[-1] != "]" or not name or not _BARE.issuperset(name) or name in table:
+        raise _Unusual
+    section: Table = {}
+    table[name] = section
+    return section
 
 
 def _value(text: str) -> object:
@@ -84,7 +111,17 @@ def _value(text: str) -> object:
         return text == "true"
     if text[-1:] == "Z":
         return _moment(text)
+    if text[:1] == "[":
+        return _strings(text)
     return _number(text)
+
+
+def _strings(text: str) -> list[str]:
+    if text == "[]":
+        return []
+    if text[:2] != '["' or text[-2:] != '"]' or len(text) < 4:
+        raise _Unusual
+    return [_string(f'"{part}"') for part in text[2:-2].split('", "')]
 
 
 def _string(text: str) -> str:

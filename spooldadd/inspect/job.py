@@ -1,0 +1,172 @@
+"""One job as it was when we looked: what its files say. Only reads, and loads little.
+
+The state of a job is the directory that it is in; what a file says about the state is history.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+
+from spooldadd import layout, names
+from spooldadd.inspect import drops, tables
+from spooldadd.inspect.tables import Table
+from spooldadd.layout import Layout
+
+FINISHED = (layout.DONE, layout.FAILED)
+# In the order in which a person reads them; what a newer release adds comes after.
+_ORDER = (
+    "job", "name", "queue", "state", "outcome", "reason", "exit_code", "signal", "attempt", "node", "submitted_at",
+    "claimed_at", "started_at", "finished_at", "next_attempt_at", "duration_s", "cpu_s", "max_rss_bytes", "held",
+    "source", "supervisor_pid", "job_pid", "workdir", "kept",
+)  # fmt: skip
+_FROM_CLAIM = ("queue", "node", "submitted_at", "claimed_at", "source")
+
+
+class Job:
+    """One job as it was when we looked: a drop in the root, or a record. Read-only.
+
+    Not a dataclass: importing `dataclasses` would double the time that `status` takes.
+    """
+
+    __slots__ = ("_claim", "_result", "attempt_claimed", "id", "is_drop", "name", "path", "places", "state")
+
+    def __init__(self, places: Layout, state: str, path: str, job_id: str, *, is_drop: bool = False) -> None:
+        self.places = places
+        self.state = state
+        self.path = path
+        self.id = job_id
+        self.is_drop = is_drop
+        self.name = drops.job_name(job_id) if is_drop else names.job_name(job_id)
+        running = names.parse_record_name(os.path.basename(path)) if state == layout.RUNNING else None
+        self.attempt_claimed = running.attempt if running else 0
+        self._claim: Table | None = None
+        self._result: Table | None = None
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r}, {self.state})"
+
+    @property
+    def record(self) -> str:
+        """The path of the record directory; of a drop, the file's."""
+        return self.path
+
+    @property
+    def record_name(self) -> str:
+        """The name of the file or directory, which for a running job is the name of its claim."""
+        return os.path.basename(self.path)
+
+    @property
+    def is_held(self) -> bool:
+        """Tell whether a person holds it: a drop by its suffix, a waiting record by a file in it."""
+        if self.is_drop:
+            return drops.is_held(self.id)
+        return self.state == layout.WAITING and os.path.lexists(os.path.join(self.path, layout.HOLD))
+
+    @property
+    def is_finished(self) -> bool:
+        """Tell whether it is in `done/` or `failed/`."""
+        return self.state in FINISHED
+
+    @property
+    def spec_path(self) -> str:
+        """The path of its spec."""
+        return self.path if self.is_drop else os.path.join(self.path, layout.SPEC)
+
+    def claim(self) -> Table:
+        """Return who claimed the last attempt, where and when; empty where nobody did or the file cannot be read."""
+        if self._claim is None:
+            self._claim = self._current(layout.CLAIM)
+        return self._claim
+
+    def result(self) -> Table:
+        """Return how the last attempt ended; empty where none has ended or the file cannot be read."""
+        if self._result is None:
+            self._result = self._current(layout.RESULT)
+        return self._result
+
+    def attempt(self) -> int:
+        """Return the number of the attempt that runs, or that ran last; 0 where none has begun."""
+        if self.attempt_claimed:
+            return self.attempt_claimed
+        number = self.result().get("attempt") or self.claim().get("attempt")
+        return number if isinstance(number, int) else 0
+
+    def reason(self) -> str:
+        """Return why it is where it is, as its last attempt noted it; where that is lost, say so."""
+        noted = self.result().get("reason")
+        if isinstance(noted, str) or self.is_drop:
+            return str(noted or "")
+        if os.path.lexists(os.path.join(self.path, layout.RESULT)) and not self.attempt_claimed and not self.result():
+            return f"`{layout.RESULT}` cannot be read: it is damaged; nothing else in the record was touched"
+        return f"it has no `{layout.RESULT}`: nobody noted how it ended" if self.is_finished else ""
+
+    def since(self) -> datetime.datetime | None:
+        """Return since when it runs; of any other job, when it was submitted."""
+        at = self.claim().get("claimed_at" if self.state == layout.RUNNING else "submitted_at")
+        at = _dropped_at(self.path) if self.is_drop else at
+        if isinstance(at, datetime.datetime):
+            return at
+        stamp = id_stamp(self.id)
+        return datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC) if stamp else None
+
+    def source(self) -> str:
+        """Return the name of the file that was dropped, as its first claim noted it."""
+        for place in ("", os.path.join(layout.ATTEMPTS, "1")):
+            found = self.claim() if not place else tables.read(os.path.join(self.path, place, layout.CLAIM)) or {}
+            source = found.get("source")
+            if isinstance(source, str) and source:
+                return source
+        return self.id if self.is_drop else ""
+
+    def holder(self) -> Table:
+        """Return what the lock file of a running job says: which processes it was handed to."""
+        if self.state != layout.RUNNING:
+            return {}
+        return tables.read(self.places.lock(self.record_name)) or {}
+
+    def table(self) -> dict[str, object]:
+        """Return the job object in JSON: of DESIGN 14, the state by directory, what does not apply absent."""
+        found = {"job": self.id, "name": self.name, **self._claimed_fields(), **self._ended_fields()}
+        found |= {"job": self.id, "state": self.state, "record": self.path}
+        if self.attempt():
+            found["attempt"] = self.attempt()
+        if self.is_held:
+            found["held"] = True
+        found.pop("schema", None)
+        order = {key: place for place, key in enumerate(_ORDER)}
+        return {key: tables.plain(found[key]) for key in sorted(found, key=lambda key: order.get(key, len(order)))}
+
+    def _current(self, name: str) -> Table:
+        """A record between two attempts shows the last one; a running one never shows an earlier one's files."""
+        if self.is_drop:
+            return {}
+        found = tables.read(os.path.join(self.path, name)) or {}
+        return {} if self.attempt_claimed and found.get("attempt") != self.attempt_claimed else found
+
+    def _claimed_fields(self) -> Table:
+        if self.is_drop:
+            at = _dropped_at(self.path)
+            return {"submitted_at": at} if at else {}
+        found = {key: self.claim()[key] for key in _FROM_CLAIM if key in self.claim()}
+        pids = {key: value for key, value in self.holder().items() if key in ("supervisor_pid", "job_pid") and value}
+        return {**found, **pids}
+
+    def _ended_fields(self) -> Table:
+        found = {} if self.is_drop else self.result()
+        return found if found or not self.reason() else {"reason": self.reason()}
+
+
+def id_stamp(job_id: str) -> str:
+    """Return the time in a job id, which sorts as text; empty where there is none."""
+    parts = names.parse_job_id(job_id)
+    return parts[1] if parts else ""
+
+
+def _dropped_at(path: str) -> datetime.datetime | None:
+    """A rename into the root sets the change time, whatever tool did it."""
+    try:
+        changed_s = os.lstat(path).st_ctime
+    except OSError:
+        return None
+    return datetime.datetime.fromtimestamp(round(changed_s, 3), datetime.UTC)
