@@ -1,0 +1,148 @@
+"""Checks of what lies in a spool: what nobody runs, what nobody looks at, what keeps jobs from starting. Reads only."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from spooldadd import claim, durable, intake, layout, names
+from spooldadd.doctor.model import Check, Subject, counted, listed, ok, warned
+
+# A claim or a filing takes milliseconds; on a hung network file system a minute.
+YOUNG_S = 120.0
+# Longer than any upload takes that somebody still waits for.
+OLD_WRITE_S = 86400.0
+# Clocks of two machines differ by seconds; a minute is a wrong clock or a wrong time zone.
+FUTURE_S = 60.0
+# What tools keep in a directory on purpose.
+KEPT = frozenset({layout.INTERNAL, layout.WAKE, ".stignore", ".stfolder", ".stversions", ".gitignore", ".rsync-filter"})
+
+
+def check_running(subject: Subject) -> Iterator[Check]:
+    """Has every record in `running/` a living process that holds its lease?"""
+    orphans, strange = [], []
+    entries = sorted(os.listdir(subject.places.running))
+    for entry in entries:
+        if names.parse_record_name(entry) is None:
+            strange.append(entry)
+        elif _age_s(subject, os.path.join(subject.places.running, entry)) > YOUNG_S:
+            if not claim.is_held(subject.places, entry):
+                orphans.append(entry)
+    if orphans:
+        what = counted(len(orphans), "record in `running/` that nobody holds", "records in `running/` that nobody holds")
+        remedy = "a worker of their node recovers them; `spooldadd recover` does it now, `--node` for a dead node"
+        yield warned("running", f"{what}: {listed(orphans)}", remedy)
+    if strange:
+        yield warned("running", f"no record, and yet in `running/`: {listed(strange)}", "move it out of the spool")
+    if not orphans and not strange:
+        held = counted(len(entries), "record", "records")
+        yield ok("running", f"{held} in `running/`, all held" if entries else "nothing runs")
+
+
+def check_locks(subject: Subject) -> Iterator[Check]:
+    """Are there lock files of records that are filed?"""
+    stale = []
+    for entry in sorted(os.listdir(subject.places.locks)):
+        record = entry.removesuffix(".lock")
+        path = os.path.join(subject.places.locks, entry)
+        is_filed = not os.path.lexists(os.path.join(subject.places.running, record))
+        if is_filed and _age_s(subject, path) > YOUNG_S and not claim.is_held(subject.places, record):
+            stale.append(entry)
+    if stale:
+        what = counted(len(stale), "lock file without a record", "lock files without a record")
+        yield warned("locks", f"{what}: {listed(stale)}", "they do no harm; workers remove them, or `spooldadd recover`")
+    else:
+        yield ok("locks", "no lock file is left over")
+
+
+def check_names(subject: Subject) -> Iterator[Check]:
+    """Are there files that a person may expect to be run, and that are not?"""
+    suffixes = subject.config.intake.suffixes
+    entries = set(os.listdir(subject.root)) - layout.ROOT_ENTRIES
+    conflicts = sorted(name for name in entries if intake.is_conflict_copy(name))
+    ignored = sorted(name for name in entries if not name.startswith("@") and intake.is_unexpected(name, suffixes))
+    if conflicts:
+        what = counted(len(conflicts), "conflict copy", "conflict copies")
+        yield warned("conflict-copies", f"{what} of a sync tool, never run: {listed(conflicts)}", "compare, then remove")
+    if ignored:
+        what = counted(len(ignored), "file that is", "files that are")
+        remedy = f"rename specs to `…{suffixes[0]}`; other files do not belong here"
+        yield warned("ignored-names", f"{what} no spec by name: {listed(ignored)}", remedy)
+    if not conflicts and not ignored:
+        yield ok("names", "every file in the spool is one that somebody looks at")
+
+
+def check_unfinished(subject: Subject) -> Iterator[Check]:
+    """Are there temporary files that nobody can still be writing?"""
+    old = []
+    for name in sorted(set(os.listdir(subject.root)) - KEPT):
+        path = os.path.join(subject.root, name)
+        if _is_temporary(name) and _is_file(path) and _age_s(subject, path) > OLD_WRITE_S:
+            old.append(name)
+    if old:
+        what = counted(len(old), "temporary file", "temporary files")
+        remedy = "whoever wrote them was interrupted: submit again what is missing, then remove them"
+        yield warned("temporary-files", f"{what} older than a day: {listed(old)}", remedy)
+    else:
+        yield ok("temporary-files", "no write was left unfinished")
+
+
+def check_future(subject: Subject) -> Iterator[Check]:
+    """Do files come from the future?"""
+    late = []
+    for name in sorted(os.listdir(subject.root)):
+        if _age_s(subject, os.path.join(subject.root, name)) < -FUTURE_S:
+            late.append(name)
+    if late:
+        what = counted(len(late), "file was", "files were")
+        remedy = "set the clock of this machine, or of the one that wrote them (`timedatectl`)"
+        yield warned("future-files", f"{what} changed in the future: {listed(late)}", remedy)
+    else:
+        yield ok("future-files", "no file is from the future")
+
+
+def check_paused(subject: Subject) -> Iterator[Check]:
+    """Does a file keep jobs from being started?"""
+    found = sorted(name for name in os.listdir(subject.root) if _is_pause(name))
+    for name in found:
+        queue = name.removeprefix(layout.PAUSED).removeprefix(".")
+        option = f"--queue {queue}" if queue else "--all"
+        what = f"of the queue `{queue}` " if queue else ""
+        yield warned("paused", f"nothing {what}is started: `{name}` exists", f"`spooldadd release {option}`")
+    if not found:
+        yield ok("paused", "nothing is paused")
+
+
+def _is_pause(name: str) -> bool:
+    return name == layout.PAUSED or name.startswith(f"{layout.PAUSED}.")
+
+
+def _is_temporary(name: str) -> bool:
+    is_marked = name.startswith(intake.TEMPORARY_STARTS) or name.endswith(intake.TEMPORARY_END)
+    return is_marked or durable.is_temporary(name)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _age_s(subject: Subject, path: str) -> float:
+    """Return how long ago this was changed, by what the file system says; 0 for what is gone meanwhile."""
+    try:
+        return subject.now_s - os.lstat(path).st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+CHECKS = {
+    "running": check_running,
+    "locks": check_locks,
+    "names": check_names,
+    "temporary-files": check_unfinished,
+    "future-files": check_future,
+    "paused": check_paused,
+}
