@@ -29,7 +29,7 @@ def hand_over(channel: socket.socket, plan_bytes: bytes, lease: int) -> None:
 def receive(channel: socket.socket) -> tuple[Plan, int] | None:
     """Return the next attempt and its lease, or None when the worker has closed the channel."""
     try:
-        data, fds, _flags, _address = socket.recv_fds(channel, PACKET_BYTES + 1, 2, socket.MSG_CMSG_CLOEXEC)
+        data, fds = receive_fds(channel, PACKET_BYTES + 1, 2)
     except OSError:
         return None
     if not data:
@@ -39,3 +39,11 @@ def receive(channel: socket.socket) -> tuple[Plan, int] | None:
         data = b" " + os.pread(fds[1], size, 0)
         os.close(fds[1])
     return from_wire(data[1:]), fds[0]
+
+
+def receive_fds(from_socket: socket.socket, most_bytes: int, most_fds: int) -> tuple[bytes, list[int]]:
+    """Return the next packet and the descriptors that came with it, which no program started from here inherits."""
+    data, fds, _flags, _address = socket.recv_fds(from_socket, most_bytes, most_fds)
+    for fd in fds:
+        os.set_inheritable(fd, False)  # `recv_fds` takes flags and ignores them, MSG_CMSG_CLOEXEC too
+    return data, fds

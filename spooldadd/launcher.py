@@ -20,6 +20,7 @@ import signal
 import socket
 
 from spooldadd import process, supervisor
+from spooldadd.channel import receive_fds
 from spooldadd.log import Log
 
 COMM = "spooldadd-fork"
@@ -52,7 +53,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _next_channel(control: socket.socket) -> socket.socket | None:
-    data, fds, _flags, _address = socket.recv_fds(control, 1, 1, socket.MSG_CMSG_CLOEXEC)
+    data, fds = receive_fds(control, 1, 1)
     return socket.socket(fileno=fds[0]) if data and fds else None
 
 

@@ -139,6 +139,11 @@ LEFT_ALONE = [".hidden.toml", ".toml", "~draft.toml", "#draft.toml", "x.toml~", 
               "x.sync-conflict-20261121-101500-ABCDEFG.toml", "x (conflicted copy 2026-11-21).toml"]  # fmt: skip
 
 
+@pytest.fixture
+def node(make_node: Callable[..., Node]) -> Node:
+    return make_node(environ=QUICK)
+
+
 @pytest.fixture(scope="module")
 def filed() -> Iterator[Node]:
     """Drop everything at once on one worker, and wait until nothing is left to run."""
@@ -312,15 +317,14 @@ def test_command_that_cannot_start_says_why(started: Node, name: str, exit_code:
 # -- what a job prints and does
 
 
-@pytest.mark.parametrize(
-    "printed", [b"a\0b\0", b"\x1b[31mred\x1b[0m\r\n\x07", b"no newline", b"\xff\xfe\x80", b"\n\n", b""], ids=repr
-)
-def test_output_is_kept_byte_for_byte(make_node: Callable[..., Node], printed: bytes) -> None:
-    node = make_node(environ=QUICK)
-    (node.spool.parent / "printed").write_bytes(printed)
-    node.drop("prints.toml", flat({"command": ["cat", str(node.spool.parent / "printed")]}))
+def test_output_is_kept_byte_for_byte(node: Node) -> None:
+    printed = [b"a\0b\0", b"\x1b[31mred\x1b[0m\r\n\x07", b"no newline", b"\xff\xfe\x80", b"\n\n", b""]
+    for number, data in enumerate(printed):
+        (node.spool.parent / f"{number}").write_bytes(data)
+        node.drop(f"prints-{number}.toml", flat({"command": ["cat", str(node.spool.parent / f"{number}")]}))
     node.drain()
-    assert (node.finished("prints") / "output.log").read_bytes() == printed
+    for number, data in enumerate(printed):
+        assert (node.finished(f"prints-{number}") / "output.log").read_bytes() == data
 
 
 def test_gigabyte_of_output_is_cut_at_the_limit(node: Node) -> None:
@@ -509,8 +513,7 @@ def test_worker_refuses_a_spool_that_everybody_can_write(node: Node) -> None:
     assert "may be changed by everybody" in done.stderr
 
 
-def test_spool_is_gone_for_good_leaves_no_process(make_node: Callable[..., Node]) -> None:
-    node = make_node(environ=QUICK)
+def test_spool_is_gone_for_good_leaves_no_process(node: Node) -> None:
     worker = node.start()
     shutil.rmtree(node.spool)
     until(lambda: "event=spool-away" in node.said(), "the worker misses the spool")
