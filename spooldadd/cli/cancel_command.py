@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             running = acting.cancel(the_spool, job)
             if running is None or options.no_wait:
-                print(acting.shown_id(job), flush=True)
+                choosing.print_id(job)
             else:
                 asked.append(running)
         except NotPossible as error:
@@ -78,7 +78,7 @@ def _is_over(the_spool: Spool, job: Job) -> bool:
         outcome = now.result().get("outcome") if now else None
         if now and outcome != "cancelled":
             say(f"spooldadd: `{job.id}` ended by itself meanwhile: {now.result().get('reason', outcome)}")
-        print(acting.shown_id(job), flush=True)
+        choosing.print_id(job)
         return True
     if now.state == layout.WAITING:  # its attempt failed before it was asked to end, and another was to follow
         try:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from spooldadd import spool
+from spooldadd import durable, spool
 from spooldadd.acting import NotPossible, shown_id
 from spooldadd.cli.common import say, spool_path
 from spooldadd.inspect import jobs, workers
@@ -38,9 +38,14 @@ def act_on_each(found: Iterable[Job], act: Callable[[Job], object]) -> list[Job]
         except NotPossible as error:
             say(f"spooldadd: {error}")
         else:
-            print(shown_id(job), flush=True)
+            print_id(job)
             done.append(job)
     return done
+
+
+def print_id(job: Job) -> None:
+    """Print the id of a job; of a drop without one, the file's name."""
+    print(durable.printable(shown_id(job)), flush=True)
 
 
 def config_of(options: argparse.Namespace, root: str) -> Config:

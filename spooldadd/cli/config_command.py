@@ -17,8 +17,10 @@ import os
 import sys
 from importlib.resources import files
 
+from spooldadd import problems
+from spooldadd.cli import CONFIGURATION
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
-from spooldadd.config import Config, Setting, effective, find_config, load
+from spooldadd.config import Config, InvalidConfig, Setting, effective, find_config, load
 from spooldadd.errors import SpoolError
 
 # Beyond this, origins are not put under each other: a long value would push all of them off the screen.
@@ -40,7 +42,11 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(files("spooldadd").joinpath("templates", "worker.toml").read_text(encoding="utf-8"))
         return 0
     file = getattr(options, "config", None) or find_config(_spool(options), environ=os.environ, uid=os.getuid())
-    config = load(file, environ=os.environ)
+    try:
+        config = load(file, environ=os.environ)
+    except InvalidConfig as error:
+        say(problems.render(error.problems, error.source).rstrip())
+        return CONFIGURATION
     for warning in config.warnings:
         say(f"spooldadd: warning: {warning}")
     source = os.fspath(file) if file is not None else None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 from spooldadd.doctor import contents, node, place, probes
 from spooldadd.doctor.model import FAIL, OK, WARN, Check, Subject, failed
+from spooldadd.errors import SpooldaddError
 
 __all__ = ["FAIL", "OK", "WARN", "Check", "Subject", "examine"]
 
@@ -40,3 +41,5 @@ def _run(name: str, examination: Examination, subject: Subject) -> list[Check]:
         return [
             failed(name, f"this could not be examined: {error.strerror}{where}", "see what is wrong there, then ask again")
         ]
+    except SpooldaddError as error:
+        return [failed(name, f"this could not be examined: {error}", "mend that first")]

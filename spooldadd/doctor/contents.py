@@ -26,9 +26,8 @@ def check_running(subject: Subject) -> Iterator[Check]:
     for entry in entries:
         if names.parse_record_name(entry) is None:
             strange.append(entry)
-        elif _age_s(subject, os.path.join(subject.places.running, entry)) > YOUNG_S:
-            if not claim.is_held(subject.places, entry):
-                orphans.append(entry)
+        elif _is_left(subject, entry, os.path.join(subject.places.running, entry)):
+            orphans.append(entry)
     if orphans:
         what = counted(len(orphans), "record in `running/` that nobody holds", "records in `running/` that nobody holds")
         remedy = "a worker of their node recovers them; `spooldadd recover` does it now, `--node` for a dead node"
@@ -47,7 +46,7 @@ def check_locks(subject: Subject) -> Iterator[Check]:
         record = entry.removesuffix(".lock")
         path = os.path.join(subject.places.locks, entry)
         is_filed = not os.path.lexists(os.path.join(subject.places.running, record))
-        if is_filed and _age_s(subject, path) > YOUNG_S and not claim.is_held(subject.places, record):
+        if is_filed and names.parse_record_name(record) and _is_left(subject, record, path):
             stale.append(entry)
     if stale:
         what = counted(len(stale), "lock file without a record", "lock files without a record")
@@ -112,6 +111,10 @@ def check_paused(subject: Subject) -> Iterator[Check]:
         yield warned("paused", f"nothing {what}is started: `{name}` exists", f"`spooldadd release {option}`")
     if not found:
         yield ok("paused", "nothing is paused")
+
+
+def _is_left(subject: Subject, record: str, path: str) -> bool:
+    return _age_s(subject, path) > YOUNG_S and not claim.is_held(subject.places, record)
 
 
 def _is_pause(name: str) -> bool:

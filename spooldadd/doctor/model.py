@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spooldadd import durable
 from spooldadd.config import Config
 from spooldadd.layout import Layout
 
@@ -58,7 +59,7 @@ def failed(name: str, sentence: str, remedy: str) -> Check:
 
 def listed(names: Sequence[str]) -> str:
     """Name the first few."""
-    shown = ", ".join(f"`{name}`" for name in names[:NAMED])
+    shown = ", ".join(f"`{durable.printable(name)}`" for name in names[:NAMED])
     return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
 
 

@@ -52,7 +52,9 @@ def check_open_files(subject: Subject) -> Iterator[Check]:
     """May a process have as many files open as a worker needs?"""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = FILES + FILES_A_JOB * subject.config.jobs
-    if soft != resource.RLIM_INFINITY and soft < needed:
+    if soft == resource.RLIM_INFINITY:
+        yield ok("open-files", "a process may have any number of files open")
+    elif soft < needed:
         sentence = f"a process may have {soft} files open; {subject.config.jobs} jobs at once need {needed}"
         yield warned("open-files", sentence, f"`ulimit -n {needed}`, or `LimitNOFILE=` in the service's unit")
     else:
