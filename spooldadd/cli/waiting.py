@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import time
-from dataclasses import dataclass, field
-from typing import BinaryIO
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from spooldadd import layout
 from spooldadd.cli import TIMED_OUT
 from spooldadd.cli.common import print_json, say
-from spooldadd.inspect import jobs
-from spooldadd.inspect.jobs import Job
+from spooldadd.errors import NoSuchJob
+from spooldadd.inspect import jobs, words
+from spooldadd.inspect.following import Follower, wait
+from spooldadd.inspect.job import Job
+from spooldadd.inspect.output import Choice, Tail
 from spooldadd.layout import Layout
-
-# Between two looks: short enough that nobody notices, and never more than a twentieth of the time spent on looking.
-LOOK_S, LOOK_MAX_S, LOOK_SHARE = 0.05, 2.0, 0.05
-# A network file system may show a directory as it was half a minute ago: a job is gone when it is out of sight for longer.
-GONE_S = 40.0
-LOGS = (layout.BUILD_LOG, layout.OUTPUT_LOG, layout.STDOUT_LOG, layout.STDERR_LOG)
 
 
 @dataclass(frozen=True)
@@ -37,85 +32,73 @@ class Wish:
         return cls(options.timeout, options.follow, options.json)
 
 
-@dataclass
-class _Awaited:
-    """One job that has not ended yet, or how it did."""
-
-    id: str
-    seen: float
-    ended: Job | None = None
-    is_gone: bool = False
-    shown: dict[str, BinaryIO] = field(default_factory=dict)
+class _TimeOver(Exception):
+    """The time to wait has passed."""
 
 
 def wait_for(places: Layout, ids: list[str], wish: Wish) -> int:
-    """Wait until all of them have ended; return the exit code of the first that failed, in their order."""
-    started = time.monotonic()
-    awaited = [_Awaited(job, started) for job in ids]
-    while not all(one.ended or one.is_gone for one in awaited):
-        before = time.monotonic()
-        for one in awaited:
-            _look(places, one, wish)
-        if wish.timeout_s is not None and before - started >= wish.timeout_s:
-            break
-        pause_s = max(LOOK_S, (time.monotonic() - before) / LOOK_SHARE)
-        if wish.timeout_s is not None:
-            pause_s = min(pause_s, max(0.0, started + wish.timeout_s - time.monotonic()))
-        time.sleep(min(pause_s, LOOK_MAX_S))
+    """Wait until all of them have ended; return the exit code of the first that failed, in their order.
+
+    Raises: NoSuchJob where one was removed.
+    """
+    followers = [Follower(_found(places, job_id)) for job_id in ids]
+    if wish.is_following:
+        _follow(followers, wish.timeout_s)
+    else:
+        wait(followers, timeout_s=wish.timeout_s)
+    ended = [follower.job for follower in followers]
     if wish.as_json:
-        print_json({"spool": places.root, "jobs": [one.ended.table() if one.ended else {"job": one.id} for one in awaited]})
-    return _exit_code(awaited)
-
-
-def _look(places: Layout, one: _Awaited, wish: Wish) -> None:
-    if one.ended or one.is_gone:
-        return
-    job = jobs.find_id(places, one.id)
-    now = time.monotonic()
-    if job is None:
-        one.is_gone = now - one.seen > GONE_S
-        return
-    one.seen = now
-    if wish.is_following and not job.is_drop:
-        _show(one, job)
-    if job.is_finished:
-        one.ended = job
-
-
-def _show(one: _Awaited, job: Job) -> None:
-    """Print what is new in the logs. An open log follows its record wherever it goes; another attempt's is another file."""
-    for name in LOGS:
-        path = os.path.join(job.path, name)
-        current = one.shown.get(name)
-        _copy(name, current)
-        try:
-            if current is None or not os.path.samestat(os.stat(path), os.fstat(current.fileno())):
-                one.shown[name] = current = open(path, "rb")  # noqa: SIM115  # read again at each look, to our end
-        except OSError:
-            continue
-        _copy(name, current)
-
-
-def _copy(name: str, log: BinaryIO | None) -> None:
-    out = sys.stderr.buffer if name == layout.STDERR_LOG else sys.stdout.buffer
-    while log is not None and (chunk := log.read(65536)):
-        out.write(chunk)
-    out.flush()
-
-
-def _exit_code(awaited: list[_Awaited]) -> int:
-    codes = [code for one in awaited if (code := _code_of(one))]
+        print_json({"spool": places.root, "jobs": [job.table() for job in ended]})
+    codes = [code for job in ended if (code := _exit_code(job))]
     return codes[0] if codes else 0
 
 
-def _code_of(one: _Awaited) -> int:
+def _found(places: Layout, job_id: str) -> Job:
+    job = jobs.find_id(places, job_id)
+    if job is None:
+        raise NoSuchJob(f"`{job_id}` is gone from the spool")
+    return job
+
+
+def _follow(followers: list[Follower], timeout_s: float | None) -> None:
+    """Show the output of one after the other, so that no line of one stands in a line of another."""
+    try:
+        with _alarm(timeout_s):
+            for follower in followers:
+                Tail(follower, Choice(), 1, lambda text: say(f"spooldadd: {words.show(text)}")).follow()
+    except _TimeOver:
+        for follower in followers:
+            follower.look()
+
+
+@contextmanager
+def _alarm(timeout_s: float | None) -> Iterator[None]:
+    """Raise `_TimeOver` within when the time has passed. An alarm, because whoever follows a log sleeps and reads in turn."""
+    if timeout_s is None:
+        yield
+        return
+
+    def ring(_number: int, _frame: object) -> None:
+        raise _TimeOver
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(timeout_s, 0.001))  # zero would switch it off
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _exit_code(job: Job) -> int:
     from spooldadd.foreground import exit_code_of  # late: heavy, and wanted only at the end
 
-    if one.ended is None:
-        say(f"spooldadd: `{one.id}` " + ("is gone from the spool" if one.is_gone else "has not ended yet"))
-        return 1 if one.is_gone else TIMED_OUT
-    result = one.ended.result()
+    name = words.show(job.id)
+    if not job.is_finished:
+        say(f"spooldadd: `{name}` is {job.state}: the time to wait is over; `spooldadd explain {name}` says more")
+        return TIMED_OUT
+    result = job.result()
     code = exit_code_of(str(result.get("outcome")), result)
     if code:
-        say(f"spooldadd: `{one.id}` failed: {result.get('reason', 'nobody noted why')}")
+        say(f"spooldadd: `{name}` failed: {words.show(job.reason())}")
     return code
