@@ -89,8 +89,9 @@ class Job:
         """Return the number of the attempt that runs, or that ran last; 0 where none has begun."""
         if self.attempt_claimed:
             return self.attempt_claimed
-        number = self.result().get("attempt") or self.claim().get("attempt")
-        return number if isinstance(number, int) else 0
+        numbers = (self.result().get("attempt"), self.claim().get("attempt"))
+        given = [number for number in numbers if isinstance(number, int)]
+        return max(given) if given else _last_put_aside(self.path)
 
     def reason(self) -> str:
         """Return why it is where it is, as its last attempt noted it; where that is lost, say so."""
@@ -110,14 +111,15 @@ class Job:
         stamp = id_stamp(self.id)
         return datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC) if stamp else None
 
+    def first_claim(self) -> Table:
+        """Return the claim of the first attempt, the only one that knows the dropped file; empty where nobody claimed it."""
+        if self.is_drop or self.claim().get("source"):
+            return self.claim()
+        return tables.read(os.path.join(self.path, layout.ATTEMPTS, "1", layout.CLAIM)) or {}
+
     def source(self) -> str:
         """Return the name of the file that was dropped, as its first claim noted it."""
-        for place in ("", os.path.join(layout.ATTEMPTS, "1")):
-            found = self.claim() if not place else tables.read(os.path.join(self.path, place, layout.CLAIM)) or {}
-            source = found.get("source")
-            if isinstance(source, str) and source:
-                return source
-        return self.id if self.is_drop else ""
+        return self.id if self.is_drop else str(self.first_claim().get("source", ""))
 
     def holder(self) -> Table:
         """Return what the lock file of a running job says: which processes it was handed to."""
@@ -161,6 +163,15 @@ def id_stamp(job_id: str) -> str:
     """Return the time in a job id, which sorts as text; empty where there is none."""
     parts = names.parse_job_id(job_id)
     return parts[1] if parts else ""
+
+
+def _last_put_aside(path: str) -> int:
+    """A claim that was given up leaves neither claim nor result; the attempts before it count all the same."""
+    try:
+        names_in = os.listdir(os.path.join(path, layout.ATTEMPTS))
+    except OSError:
+        return 0
+    return max((int(name) for name in names_in if name.isascii() and name.isdigit()), default=0)
 
 
 def _dropped_at(path: str) -> datetime.datetime | None:

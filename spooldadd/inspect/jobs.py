@@ -19,7 +19,7 @@ TYPE_CHECKING = False  # not from `typing`: that import alone would take a tenth
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["FINISHED", "AmbiguousJob", "Job", "count", "find", "find_id", "id_stamp", "list_jobs"]
+__all__ = ["FINISHED", "AmbiguousJob", "Job", "count", "find", "find_id", "find_source", "id_stamp", "list_jobs"]
 
 # An ambiguous prefix names this many of the jobs that it could mean: more would hide the sentence.
 CANDIDATES = 10
@@ -58,7 +58,7 @@ def find(places: Layout, text: str, suffixes: tuple[str, ...] = drops.SUFFIXES) 
     wanted = os.path.basename(text.rstrip("/")) or text
     running = names.parse_record_name(wanted)
     wanted = running.job if running else wanted
-    for look in (_find_exact, _find_exact, _find_prefix, _find_prefix, _find_source):
+    for look in (_find_exact, _find_exact, _find_prefix, _find_prefix, find_source):
         job = look(places, wanted, suffixes)
         if job is not None:
             return job
@@ -106,12 +106,12 @@ def _ambiguity(wanted: str, found: list[Job]) -> str:
     return f"{len(found)} jobs begin with `{wanted}`; type more of the one you mean:\n" + "\n".join(lines)
 
 
-def _find_source(places: Layout, wanted: str, suffixes: tuple[str, ...]) -> Job | None:
-    """Find the newest job that was made of a file of this name; jobs named like the file are asked first."""
-    if not wanted.endswith(suffixes):
+def find_source(places: Layout, file_name: str, suffixes: tuple[str, ...] = drops.SUFFIXES) -> Job | None:
+    """Return the newest job that was made of a file of this name; jobs named like the file are asked first."""
+    if not file_name.endswith(suffixes):
         return None
-    source = durable.printable(wanted)  # as the claim notes it
-    name = names.safe_name(os.path.splitext(wanted)[0])
+    source = durable.printable(file_name)  # as the claim notes it
+    name = names.safe_name(os.path.splitext(file_name)[0])
     jobs = [job for job in _beginning_with(places, "", suffixes) if not job.is_drop]
     likely = [job for job in jobs if job.name == name]
     return _newest_of(likely, source) or _newest_of([job for job in jobs if job.name != name], source)
