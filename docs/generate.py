@@ -1,0 +1,361 @@
+"""Fill the generated sections of the pages from the code: keys, commands, exit codes, variables, events, files, modules.
+
+    python docs/generate.py             write them
+    python docs/generate.py --check     change nothing; exit 1 where a section is not current
+
+A section stands between `<!-- generated: NAME -->` and `<!-- /generated -->`; what is around it is written by hand. What the
+code cannot say stands in `words.toml` and is held against the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.util
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from spooldadd import cli, config, layout, lifecycle, log, spec
+from spooldadd.config import OTHER_VARIABLES, PREFIX
+from spooldadd.spec import KeyDescription
+
+REPOSITORY: Final = Path(__file__).resolve().parents[1]
+PACKAGE: Final = REPOSITORY / "spooldadd"
+DOCS: Final = REPOSITORY / "docs"
+WORDS: Final[dict[str, Any]] = tomllib.loads((DOCS / "words.toml").read_text(encoding="utf-8"))
+_SECTION: Final = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n\n).*?(\n<!-- /generated -->)", re.S)
+
+
+class Forgotten(Exception):
+    """`words.toml` and the code do not speak of the same things."""
+
+
+def hold_against(words: Iterable[str], code: Iterable[str], what: str) -> None:
+    """Raise Forgotten where the words and the code differ."""
+    missing, gone = sorted(set(code) - set(words)), sorted(set(words) - set(code))
+    if missing or gone:
+        raise Forgotten(f"docs/words.toml, {what}: without a word: {missing}; no longer in the code: {gone}")
+
+
+# -- keys
+
+
+def spec_keys() -> list[str]:
+    """List all keys of a spec."""
+    return _key_table(spec.describe())
+
+
+def configuration_keys() -> list[str]:
+    """List all keys of the configuration, with the environment variables that set them."""
+    return _key_table(config.describe(), variables=True)
+
+
+def configuration_variables() -> list[str]:
+    """List the environment variables that set keys."""
+    rows = [(variable(row), f"`{row.key}`") for row in config.describe() if variable(row)]
+    return _table("variable", "key", rows)
+
+
+def variable(row: KeyDescription) -> str:
+    """Name the environment variable that sets a key; a table is set key by key."""
+    return "" if row.type.startswith("table") else f"`{PREFIX}{row.key.upper().replace('.', '__')}`"
+
+
+def _key_table(rows: list[KeyDescription], *, variables: bool = False) -> list[str]:
+    titles = ["key", "holds", "default", "meaning"]
+    lines = []
+    for row in rows:
+        default = row.default if row.default in ("required", "unset", "empty") else f"`{row.default}`"
+        cells = [f"`{row.key}`", row.type, default, row.description]
+        lines.append([*cells, variable(row)] if variables else cells)
+    return _rows([*titles, "variable"] if variables else titles, lines)
+
+
+# -- commands
+
+
+def command_list() -> list[str]:
+    """List the commands with their summaries."""
+    return _table("command", "does", [(f"[`{name}`](#{name})", cli.COMMANDS[name]) for name in commands()])
+
+
+def command_pages() -> list[str]:
+    """Say everything about each command."""
+    return [line for name in commands() for line in ["", *_command(name)]][1:]
+
+
+def commands() -> Iterator[str]:
+    """Yield the commands that are there, in their order."""
+    for name in cli.COMMANDS:
+        if importlib.util.find_spec(f"spooldadd.cli.{name}_command") is not None:
+            yield name
+
+
+def arguments_of(name: str) -> list[argparse.Action]:
+    """Return the arguments of a command as its parser has them, without what all commands take."""
+    parser = cli.command_parser(name, cli.load(name))
+    common = {"--spool", "--config", "--help"}
+    every = parser._actions  # argparse has no public way to list them
+    return [action for action in every if not common & set(action.option_strings) and action.help != argparse.SUPPRESS]
+
+
+def _command(name: str) -> list[str]:
+    parser = cli.command_parser(name, cli.load(name))
+    text, _, examples = (parser.epilog or "").partition("examples:\n")
+    lines = [f"## {name}", "", str(parser.description)]
+    if text.strip():
+        lines += ["", *_prose(text.strip())]
+    if arguments := arguments_of(name):
+        rows = [(_written(action), _help(action)) for action in arguments]
+        lines += ["", *_table("argument", "meaning", rows)]
+    if examples.strip():
+        lines += ["", "```text", *(line.removeprefix("  ") for line in examples.rstrip().splitlines()), "```"]
+    return lines
+
+
+def _prose(text: str) -> list[str]:
+    """Keep paragraphs as they are; what is indented is meant to be read as it stands."""
+    lines: list[str] = []
+    for paragraph in text.split("\n\n"):
+        is_indented = paragraph.startswith(" ")
+        lines += ["", *(["```text", *paragraph.splitlines(), "```"] if is_indented else paragraph.splitlines())]
+    return lines[1:]
+
+
+def _written(action: argparse.Action) -> str:
+    value = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+    if action.metavar is None and action.choices:
+        value = "{" + ",".join(map(str, action.choices)) + "}"
+    if not action.option_strings:
+        several = {"*": "[{}…]", "+": "{}…", "?": "[{}]"}.get(str(action.nargs), "{}")
+        return f"`{several.format(value)}`"
+    names = "`, `".join(action.option_strings)
+    return f"`{names}`" if action.nargs == 0 else f"`{names} {value}`"
+
+
+def _help(action: argparse.Action) -> str:
+    return (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%")
+
+
+def exit_codes() -> list[str]:
+    """List the exit codes."""
+    known = WORDS["exit_codes"]
+    hold_against(known, _exit_code_names(), "exit codes")
+    return _table("code", "meaning", sorted((getattr(cli, name), meaning) for name, meaning in known.items()))
+
+
+def _exit_code_names() -> list[str]:
+    """Find the assignment that names them all at once."""
+    for node in _tree(PACKAGE / "cli" / "__init__.py").body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        names = [name.id for name in target.elts if isinstance(name, ast.Name)] if isinstance(target, ast.Tuple) else []
+        if "FINE" in names:
+            return names
+    raise Forgotten("spooldadd/cli/__init__.py no longer names its exit codes in one assignment")
+
+
+# -- environment variables
+
+
+def job_variables() -> list[str]:
+    """List what a job finds in its environment."""
+    words = WORDS["variables"]
+    ours = {name for name in (*words["job"], *words["command"]) if name.startswith(PREFIX)}
+    hold_against(ours - {f"{PREFIX}NODE"}, OTHER_VARIABLES, "variables")
+    return _named("variable", "what it holds", words["job"])
+
+
+def command_variables() -> list[str]:
+    """List what commands and workers heed."""
+    return _named("variable", "meaning", WORDS["variables"]["command"])
+
+
+# -- results, events, files
+
+
+def result_fields() -> list[str]:
+    """List the fields of a result and of a job in JSON."""
+    hold_against(WORDS["fields"], _json_fields(), "fields")
+    return _named("field", "meaning", WORDS["fields"])
+
+
+def _json_fields() -> list[str]:
+    """Find the order of fields where the reading functions keep it."""
+    for path in sorted((PACKAGE / "inspect").glob("*.py")):
+        for node in _tree(path).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_ORDER":
+                return list(ast.literal_eval(node.value))
+    raise Forgotten("no module in spooldadd/inspect has an `_ORDER` of fields")
+
+
+def outcomes() -> list[str]:
+    """List the outcomes and where each leads."""
+    hold_against(WORDS["outcomes"], lifecycle.OUTCOMES, "outcomes")
+    policy = lifecycle.Policy()
+    rows = [
+        [f"`{name}`", f"`{lifecycle.decide(name, 1, policy, 0.5).state}`", text] for name, text in WORDS["outcomes"].items()
+    ]
+    return _rows(["outcome", "state", "meaning"], rows)
+
+
+def log_events() -> list[str]:
+    """List the events that the code writes, with levels and fields."""
+    hold_against(WORDS["events"], log.EVENTS, "events")
+    calls = log_calls()
+    rows = []
+    for event in sorted(calls):
+        levels, fields = calls[event]
+        rows.append([f"`{event}`", ", ".join(levels), ", ".join(f"`{field}`" for field in fields), WORDS["events"][event]])
+    return _rows(["event", "level", "fields", "meaning"], rows)
+
+
+def log_calls() -> dict[str, tuple[list[str], list[str]]]:
+    """Find in the code which events are written: by event, the levels and the fields."""
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for call in filter(None, map(_log_call, ast.walk(_tree(path)))):
+            level, event, fields = call
+            levels, known = found.setdefault(event, ([], []))
+            levels += [level] if level not in levels else []
+            known += [field for field in fields if field not in known]
+    return found
+
+
+def _log_call(node: ast.AST) -> tuple[str, str, list[str]] | None:
+    """Read `….log.info("event", field=…)`."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr not in log.LEVELS:
+        return None
+    owner = ast.unparse(node.func.value).rpartition(".")[2]
+    first = node.args[0] if node.args else None
+    if owner not in ("log", "_log") or not isinstance(first, ast.Constant) or first.value not in log.EVENTS:
+        return None
+    return node.func.attr, str(first.value), [word.arg for word in node.keywords if word.arg]
+
+
+def spool_directories() -> list[str]:
+    """List the directories of a spool."""
+    words = WORDS["files"]
+    hold_against({name for part in words.values() for name in part}, _layout_names(), "files")
+    return _named(
+        "directory", "what it holds", {f"{getattr(layout, name)}/": text for name, text in words["directory"].items()}
+    )
+
+
+def root_files() -> list[str]:
+    """List the files that a person may make in the root."""
+    shown = {"HELD_SUFFIX": f"NAME.toml{layout.HELD_SUFFIX}"}
+    words = WORDS["files"]["root"]
+    return _named("file", "what it does", {shown.get(name) or getattr(layout, name): text for name, text in words.items()})
+
+
+def record_files() -> list[str]:
+    """List the files of a record."""
+    shown = {"ATTEMPTS": f"{layout.ATTEMPTS}/N/"}
+    words = WORDS["files"]["record"]
+    return _named("file", "what it is", {shown.get(name) or getattr(layout, name): text for name, text in words.items()})
+
+
+def _layout_names() -> set[str]:
+    return {name for name, value in vars(layout).items() if name.isupper() and isinstance(value, str)}
+
+
+# -- modules
+
+
+def modules() -> list[str]:
+    """List the modules in reading order with what each says about itself."""
+    known = {path.stem if path.is_file() else path.name: path for path in _modules()}
+    ordered: dict[str, list[str]] = WORDS["modules"]
+    placed = {name for names in ordered.values() for name in names}
+    lines: list[str] = []
+    for title, names in {**ordered, "Others": sorted(known.keys() - placed)}.items():
+        there = [(f"`{name}`", _summary(known[name])) for name in names if name in known]
+        lines += ["", f"### {title}", "", *_table("module", "responsibility", there)] if there else []
+    return lines[1:]
+
+
+def _modules() -> Iterator[Path]:
+    for path in sorted(PACKAGE.iterdir()):
+        is_package = path.is_dir() and (path / "__init__.py").exists()
+        if is_package or (path.suffix == ".py" and path.stem != "__init__"):
+            yield path
+
+
+def _summary(path: Path) -> str:
+    text = ast.get_docstring(_tree(path / "__init__.py" if path.is_dir() else path)) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+# -- parts
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _named(first: str, second: str, words: Mapping[str, str]) -> list[str]:
+    return _table(first, second, [(f"`{name}`", text) for name, text in words.items()])
+
+
+def _table(first: str, second: str, rows: Iterable[tuple[object, object]]) -> list[str]:
+    return _rows([first, second], [list(map(str, row)) for row in rows])
+
+
+def _rows(titles: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [titles, ["---"] * len(titles), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
+SECTIONS: Final[Mapping[str, Callable[[], list[str]]]] = {
+    "spec-keys": spec_keys,
+    "configuration-keys": configuration_keys,
+    "configuration-variables": configuration_variables,
+    "command-list": command_list,
+    "command-pages": command_pages,
+    "exit-codes": exit_codes,
+    "job-variables": job_variables,
+    "command-variables": command_variables,
+    "result-fields": result_fields,
+    "outcomes": outcomes,
+    "log-events": log_events,
+    "spool-directories": spool_directories,
+    "root-files": root_files,
+    "record-files": record_files,
+    "modules": modules,
+}
+
+
+def filled(text: str) -> str:
+    """Return a page with its sections as the code is now."""
+    return _SECTION.sub(lambda found: found[1] + "\n".join(SECTIONS[found["name"]]()) + "\n" + found[3], text)
+
+
+def section_names(text: str) -> list[str]:
+    """Return the names of the sections in a page."""
+    return [found["name"] for found in _SECTION.finditer(text)]
+
+
+def outdated() -> dict[Path, str]:
+    """Return the pages that are not what the code says now, with their new text."""
+    pages = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
+    return {path: new for path, old in pages.items() if (new := filled(old)) != old}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the sections, or check them."""
+    for path, text in outdated().items():
+        name = path.relative_to(REPOSITORY)
+        if arguments == ["--check"]:
+            print(f"{name} is not current: run `python docs/generate.py`", file=sys.stderr)
+        else:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {name}")
+    return 1 if arguments == ["--check"] and outdated() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
