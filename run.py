@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Set up `.venv` once, then be `spooldadd`: needs Python 3.11 or newer with pip, and nothing else.
 
-    python3 run.py demo          see it work
-    python3 run.py test [ARGS]   run the tests (pytest's arguments may follow)
-    python3 run.py ARGS...       the same as `spooldadd ARGS...`
-    python3 run.py --dev         also install what the checks of `.ci/run` need
+python3 run.py demo          see it work
+python3 run.py test [ARGS]   run the tests (pytest's arguments may follow)
+python3 run.py ARGS...       the same as `spooldadd ARGS...`
+python3 run.py --dev         also install what the checks of `.ci/run` need
 """
+
 import fcntl
 import hashlib
 import os
@@ -20,6 +21,8 @@ VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 READY = VENV / ".ready"
 OLDEST = (3, 11)
+# Each holds the ones before it: to run, to run the tests, to run all checks.
+LEVELS = ["run", "test", "dev"]
 
 
 def call(*command):
@@ -45,43 +48,57 @@ def find_python():
     sys.exit(f"run.py: needs Python {OLDEST[0]}.{OLDEST[1]} or newer; {sys.executable} is {sys.version.split()[0]}")
 
 
-def wanted(extra):
-    """Return what `.ready` must say for the environment to be current."""
-    project = (ROOT / "pyproject.toml").read_bytes()
-    return hashlib.sha256(project + str(ROOT).encode()).hexdigest() + " " + extra
+def fingerprint():
+    """Return what names the state of the project that an environment was made for."""
+    return hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
 
 
-def is_ready(extra):
-    """Tell whether `.venv` holds at least what `extra` asks for."""
-    have = READY.read_text() if READY.exists() else ""
-    return have in (wanted("dev"), wanted(extra))
+def installed_level():
+    """Return how much `.venv` holds, as an index into LEVELS, or -1 where it is missing or out of date."""
+    made_for, _, level = (READY.read_text() if READY.exists() else "").partition(" ")
+    return LEVELS.index(level) if made_for == fingerprint() and level in LEVELS else -1
 
 
-def build_venv(extra):
-    """Make `.venv` anew. Needs no ensurepip, which Debian packs apart: pip installs into it from outside."""
-    python = find_python()
-    print("run.py: setting up .venv (once) ...", file=sys.stderr)
-    started_s = time.monotonic()
-    call(python, "-m", "venv", "--clear", "--without-pip", VENV)
-    target = f".[{extra}]"
+def install(python, level):
+    """Install the project with what this level needs. `--without-pip`: Debian packs ensurepip apart, so pip comes from outside."""
+    if not READY.exists():
+        call(python, "-m", "venv", "--clear", "--without-pip", VENV)
+    target = "." if level == "run" else f".[{level}]"
     uv = shutil.which("uv")
     if uv:
         call(uv, "pip", "install", "-q", "--python", BIN / "python", "-e", target)
     else:
-        call(python, "-m", "pip", "--python", BIN / "python", "install", "-q", "--disable-pip-version-check",
-             "--root-user-action", "ignore", "-e", target)
-    READY.write_text(wanted(extra))
-    print(f"run.py: ready after {time.monotonic() - started_s:.0f} s", file=sys.stderr)
+        call(
+            python,
+            "-m",
+            "pip",
+            "--python",
+            BIN / "python",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "--root-user-action",
+            "ignore",
+            "-e",
+            target,
+        )
+    READY.write_text(f"{fingerprint()} {level}")
 
 
-def set_up(extra="test"):
-    """Make `.venv` current; two callers at once build it once. Killed half-way, the next call starts over."""
-    if is_ready(extra):
+def set_up(level):
+    """Make `.venv` hold at least this level; two callers at once do it once. Killed half-way, the next call starts over."""
+    if installed_level() >= LEVELS.index(level):
         return
     with (ROOT / "run.py").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_ready(extra):
-            build_venv(extra)
+        if installed_level() >= LEVELS.index(level):
+            return
+        print("run.py: setting up .venv (once) ...", file=sys.stderr)
+        started_s = time.monotonic()
+        if installed_level() < 0:
+            READY.unlink(missing_ok=True)
+        install(find_python(), level)
+        print(f"run.py: ready after {time.monotonic() - started_s:.0f} s", file=sys.stderr)
 
 
 def main(arguments):
@@ -89,8 +106,9 @@ def main(arguments):
     if arguments[:1] == ["--dev"]:
         set_up("dev")
         return
-    set_up()
-    if arguments[:1] == ["test"]:
+    is_test = arguments[:1] == ["test"]
+    set_up("test" if is_test else "run")
+    if is_test:
         program = [str(BIN / "python"), "-m", "pytest", *arguments[1:]]
         os.chdir(ROOT)
     else:
