@@ -17,31 +17,21 @@ import argparse
 from collections.abc import Sequence
 
 from spooldadd import layout
-from spooldadd.cli import common
+from spooldadd.cli import FAILED, FINE, TIMED_OUT, common, moments
 from spooldadd.inspect import jobs, words, workers
 from spooldadd.inspect.following import Follower, wait
 from spooldadd.inspect.job import Job
 from spooldadd.inspect.opening import open_places
 
-ALL_DONE, ONE_FAILED, TIMED_OUT = 0, 1, 5
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("jobs", metavar="JOB", nargs="+", help="which jobs: ids, beginnings of ids, files")
-    parser.add_argument("--timeout", type=duration, metavar="D", help="give up after this time: 90s, 1h30m (default: never)")
+    parser.add_argument(
+        "--timeout", type=moments.duration, metavar="D", help="give up after this time: 90s, 1h30m (default: never)"
+    )
     parser.add_argument("--any", action="store_true", help="end as soon as one of them has ended")
     common.add_json(parser)
-
-
-def duration(text: str) -> float:
-    """Read a duration from the command line."""
-    from spooldadd.units import BadUnit, parse_duration  # late: most callers set no time
-
-    try:
-        return parse_duration(text, allow_zero=True)
-    except BadUnit as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 def _exit_code(ended: Sequence[Job], *, has_ended: bool) -> int:
     if not has_ended:
         return TIMED_OUT
-    return ONE_FAILED if any(job.state == layout.FAILED for job in ended) else ALL_DONE
+    return FAILED if any(job.state == layout.FAILED for job in ended) else FINE
 
 
 def _print(seen: Sequence[Job], *, has_ended: bool) -> None:

@@ -33,21 +33,28 @@ class Follower:
     def __init__(self, job: Job, clock: Callable[[], float] = time.monotonic) -> None:
         self.job = job
         self._clock = clock
-        self._listed = self._seen = clock()
+        self._listed = clock()
+        self._missed: float | None = None  # since when it is in no place where we look
         self._id = drops.carried_job_id(job.id) if job.is_drop else job.id
         self._since = job.since()
 
     def look(self) -> Job:
         """Return the job as it is now. Raises: NoSuchJob where it was removed."""
         if self._is_in_place():
-            self._seen = self._clock()
+            self._missed = None
             return self.job
         found = self._find()
-        if found is not None:
-            self._listed = self._seen = self._clock()
-            self.job = found
-            self._id = self._id if found.is_drop else found.id
-        elif self._clock() - self._seen > GONE_S:
+        if found is None:
+            return self._miss()
+        self._listed, self._missed = self._clock(), None
+        self.job = found
+        self._id = self._id if found.is_drop else found.id
+        return found
+
+    def _miss(self) -> Job:
+        now = self._clock()
+        self._missed = now if self._missed is None else self._missed
+        if now - self._missed > GONE_S:
             raise NoSuchJob(f"`{self.job.id}` is gone: it was last seen in `{os.path.dirname(self.job.path)}`")
         return self.job
 
