@@ -36,12 +36,10 @@ _BYTE_ORDER_MARKS: Final = (
 )
 _UTF_8_MARK: Final = b"\xef\xbb\xbf"
 _AT: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-_STRING_OR_COMMENT: Final = re.compile(rf"{tomlpos.STRING.pattern}|#[^\n]*+", re.DOTALL)
+_STRING_OR_COMMENT: Final = re.compile(rf"{tomlpos.STRING.pattern}|#[^\n]*", re.DOTALL)
 # The look-behind keeps the search from beginning anew at each letter of a long word.
-_LONG_KEY: Final = re.compile(
-    r"(?<![\w-])(?:(?:[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')[ \t]*+\.[ \t]*+)" f"{{{MAX_DEPTH}}}", re.ASCII
-)
-_LONG_NUMBER: Final = re.compile(r"(?<![\w.])[+-]?\d(?:_?\d){4299,}+")
+_LONG_KEY: Final = re.compile(r"(?<![\w-])(?:(?:[\w-]+|\"[^\"\n]*\"|'[^'\n]*')[ \t]*\.[ \t]*)" f"{{{MAX_DEPTH}}}", re.ASCII)
+_LONG_NUMBER: Final = re.compile(r"(?<![\w.])[+-]?\d(?:_?\d){4299,}")
 # What `tomllib` says, what we say instead, and the remedy.
 _SYNTAX_ERRORS: Final = (
     ("Unescaped '\\'", "a backslash in a string", "write each backslash twice, or put the text into single quotes"),

@@ -29,18 +29,20 @@ class Place(NamedTuple):
     column: int
 
 
-# Possessive throughout, so that a text of any length is scanned without going back and without a stack.
-_BLANK: Final = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*+")
-_SPACE: Final = re.compile(r"[ \t]*+")
-_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]++")
+# Each of these takes a text of any length in one go. Possessive groups would say so, but in Python 3.11.2 they match
+# wrongly. A string that has no end matches up to where it must have ended: to look for its end again from every quote
+# within would take minutes.
+_BLANK: Final = re.compile(r"[ \t\r\n]*(?:#[^\n]*[ \t\r\n]*)*")
+_SPACE: Final = re.compile(r"[ \t]*")
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 STRING: Final = re.compile(
-    r'"""(?:[^"\\]++|\\.|"(?!""))*+"{3,5}'
-    r"|'''(?:[^']++|'(?!''))*+'{3,5}"
-    r'|"(?:[^"\\]++|\\.)*+"'
-    r"|'[^']*+'",
+    r'"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*(?:"{3,5}|\\?\Z)'
+    r"|'''[^']*(?:'(?!'')[^']*)*(?:'{3,5}|\Z)"
+    r'|"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*(?:"|\\?(?=\n|\Z))'
+    r"|'[^'\n]*(?:'|(?=\n)|\Z)",
     re.DOTALL,
 )
-_SCALAR: Final = re.compile(rf"{STRING.pattern}|[^,\]}}#\n]++", re.DOTALL)
+_SCALAR: Final = re.compile(rf"{STRING.pattern}|[^,\]}}#\n]+", re.DOTALL)
 
 
 def positions(text: str) -> dict[Path, Place]:
@@ -60,6 +62,13 @@ def positions(text: str) -> dict[Path, Place]:
 def _place(starts: list[int], offset: int) -> Place:
     line = bisect.bisect_right(starts, offset)
     return Place(line, offset - starts[line - 1] + 1)
+
+
+def _unquoted(part: str) -> str:
+    if part[0] == "'" or "\\" not in part:
+        return part[1:-1]
+    text: str = tomllib.loads(f"k = {part}")["k"]
+    return text
 
 
 @dataclass
@@ -129,7 +138,7 @@ class _Scanner:
             quoted = self.text[start] in "\"'"
             end = self._skip(_SCALAR if quoted else _BARE_KEY)
             part = self.text[start:end]
-            parts.append((tomllib.loads(f"k = {part}")["k"] if quoted else part, start))
+            parts.append((_unquoted(part) if quoted else part, start))
             if not self.text.startswith(".", self._skip(_SPACE)):
                 return parts
             self.at += 1

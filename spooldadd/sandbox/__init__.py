@@ -63,9 +63,9 @@ _METHODS: Final[Mapping[type, frozenset[str]]] = {
 class Sandbox:
     """Checks and renders the values of one spec, with one budget for all of them."""
 
-    def __init__(self, names: Mapping[str, Mapping[str, object]]) -> None:
+    def __init__(self, names: Mapping[str, Mapping[str, object]], *, max_steps: int = MAX_STEPS) -> None:
         self._names = {word: Names(word, table) for word, table in names.items()}
-        self._environment = _Environment(self._names)
+        self._environment = _Environment(self._names, Budget(max_steps))
 
     def check(self, text: str) -> None:
         """Check the syntax of a template, and that its first words, filters and tests exist.
@@ -129,12 +129,12 @@ class _Environment(SandboxedEnvironment):
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})  # the others make nothing longer
 
-    def __init__(self, names: Mapping[str, Names]) -> None:
+    def __init__(self, names: Mapping[str, Names], budget: Budget) -> None:
         super().__init__(
             undefined=_Strict, finalize=_finalize, keep_trailing_newline=True, autoescape=False, optimized=False
         )
         self.names = names
-        self.budget = Budget()
+        self.budget = budget
         self.globals = {"range": self._range}
         self.filters.clear()
         self.filters.update(filters(self.budget))

@@ -13,9 +13,9 @@ from spooldadd.complaints import kind
 
 # All that templates may write for one spec, and so the most that any single value may have: as much as a whole spec.
 MAX_CHARACTERS: Final = 2**20
-# About two seconds on a slow machine. A value such as `{{ vars.day }}` takes about 250 of them, most to compile it.
+# About two seconds on a slow machine. A value such as `{{ vars.day }}` takes about 450 of them, most to compile it.
 MAX_STEPS: Final = 1_000_000
-STEPS_TO_COMPILE: Final = 200
+STEPS_TO_COMPILE: Final = 400
 STEPS_PER_CHARACTER: Final = 2  # of a template's source, to compile it
 _STEPS_PER_OPERATION: Final = 10  # the call of a filter takes as long as that many nodes of a loop's body
 _CHARACTERS_PER_STEP: Final = 64  # of a value that an operation reads
@@ -62,8 +62,9 @@ class Names:
 class Budget:
     """Counts down what the templates of one spec may still do and write."""
 
-    def __init__(self) -> None:
-        self.steps = MAX_STEPS
+    def __init__(self, max_steps: int) -> None:
+        self.max_steps = max_steps
+        self.steps = max_steps
         self.characters = MAX_CHARACTERS
 
     def spend(self, steps: int) -> None:
@@ -73,7 +74,7 @@ class Budget:
         """
         self.steps -= steps
         if self.steps < 0:
-            raise TemplateFault(f"takes more than {MAX_STEPS:,} steps", "let the job itself do long computations")
+            raise TemplateFault(f"takes more than {self.max_steps:,} steps", "let the job itself do long computations")
 
     def read(self, *values: object) -> int:
         """Pay for an operation that reads values, and give their length as text."""

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spooldadd.problems import Problem, dotted, in_order, render, summary, visible
@@ -48,6 +48,7 @@ def test_a_very_long_line_is_cut_around_the_column():
 
 
 @given(st.text(max_size=400), st.integers(1, 401))
+@settings(deadline=None)
 def test_any_line_is_shown_on_one_line_of_bounded_length(text, column):
     text = text.replace("\n", "")
     shown = render([Problem("m", line=1, column=min(column, len(text) + 1), text=text)], "x").removesuffix("\n")

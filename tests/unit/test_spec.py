@@ -270,7 +270,7 @@ def test_every_prefix_of_a_spec_is_read_or_refused_and_nothing_else():
 
 
 @given(st.binary(max_size=200) | st.text("command=\"x'[]{}\n.#1-:T", max_size=100).map(str.encode))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_bytes_are_a_spec_or_an_invalid_spec(data):
     try:
         parse(data, source="x")
@@ -285,7 +285,7 @@ def test_any_bytes_are_a_spec_or_an_invalid_spec(data):
         max_size=6,
     )
 )
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_any_data_below_our_keys_is_a_spec_or_an_invalid_spec(table):
     try:
         parse(dumps({"command": "x"} | table).encode(), source="x")
@@ -328,6 +328,7 @@ def test_a_key_behind_an_escape_is_found_too():
 
 
 @given(st.binary(max_size=100) | st.text('name="queue\n[run]{}.', max_size=80).map(str.encode))
+@settings(deadline=None)
 def test_a_peek_never_raises(data):
     peek(data)
 

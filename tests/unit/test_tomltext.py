@@ -5,7 +5,7 @@ import sys
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spooldadd import tomltext
@@ -14,12 +14,14 @@ from tests.unit.toml_data import datetimes, exact, keys, tables, texts
 
 
 @given(texts)
+@settings(deadline=None)
 def test_a_quoted_text_reads_back_as_toml_and_as_json(text):
     assert tomllib.loads(f"k = {quote(text)}")["k"] == text
     assert json.loads(quote(text)) == text
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_every_text_has_a_form_lone_surrogates_included(text):
     shown = tomllib.loads(f"k = {quote(text)}")["k"]
     assert json.loads(quote(text)) == shown
@@ -55,6 +57,7 @@ flat_values = (
 
 
 @given(st.dictionaries(keys, flat_values, max_size=6))
+@settings(deadline=None)
 def test_a_flat_table_reads_back_as_the_same(table):
     assert exact(tomllib.loads(flat(table))) == exact(table)
 
@@ -80,6 +83,7 @@ def test_utc_is_written_with_a_z():
 
 
 @given(tables)
+@settings(deadline=None)
 def test_any_data_that_toml_can_hold_reads_back_as_the_same(table):
     assert exact(tomllib.loads(dumps(table))) == exact(table)
 

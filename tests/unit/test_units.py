@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spooldadd import units
@@ -117,16 +117,19 @@ def test_a_size_is_written_for_people(size_bytes, text):
 
 
 @given(st.floats(min_value=0.001, max_value=units.MAX_DURATION_S))
+@settings(deadline=None)
 def test_a_written_duration_reads_back_as_nearly_the_same(seconds):
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, rel=0.01)
 
 
 @given(st.integers(min_value=1, max_value=units.MAX_SIZE_BYTES))
+@settings(deadline=None)
 def test_a_written_size_reads_back_as_nearly_the_same(size_bytes):
     assert parse_size(format_size(size_bytes)) == pytest.approx(size_bytes, rel=0.06)
 
 
 @given(st.text() | st.integers() | st.floats())
+@settings(deadline=None)
 def test_reading_any_value_ends_in_a_number_or_in_a_refusal(value):
     for parse in (parse_duration, parse_size):
         try:
