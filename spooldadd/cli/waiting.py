@@ -73,7 +73,7 @@ def _follow(followers: list[Follower], timeout_s: float | None) -> None:
 
 @contextmanager
 def _alarm(timeout_s: float | None) -> Iterator[None]:
-    """Raise `_TimeOver` within when the time has passed. An alarm, because whoever follows a log sleeps and reads in turn."""
+    """Raise `_TimeOver` within when the time has passed. An alarm, because a follower sleeps and reads in turn."""
     if timeout_s is None:
         yield
         return
