@@ -49,8 +49,14 @@ class Secrets:
         user, found, password = secret.partition(":")
         if not found:
             return TOKEN_USER, secret
-        self.report.keep_secret(password, base64.b64encode(secret.encode()).decode())
+        self.report.keep_secret(password)
         return user, password
+
+    def basic(self, user: str, password: str) -> str:
+        """Return the value of an `Authorization` header, hidden as well."""
+        encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
+        self.report.keep_secret(encoded)
+        return f"Basic {encoded}"
 
     def headers(self, headers: Mapping[str, str | SecretHeader]) -> dict[str, str]:
         """Return headers with their secrets filled in."""

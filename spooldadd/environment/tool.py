@@ -29,6 +29,7 @@ class Tool:
     directory: str = "/"
     stdin: str = ""
     keep_fds: tuple[int, ...] = ()
+    is_talk: bool = False  # what it prints on stdout is no answer, but goes where stderr goes
 
 
 class ToolFailed(BuildError):
@@ -42,7 +43,12 @@ def run_tool(tool: Tool, report: Report) -> list[str]:
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = _start(tool, output.fileno())
-        tail = _talk(process, tool.stdin, report)
+        try:
+            tail = _talk(process, tool.stdin, report)
+        except BaseException:  # we are told to stop: so is what we started
+            process.kill()
+            process.wait()
+            raise
         output.seek(0)
         lines = output.read().splitlines()
     if process.returncode:
@@ -57,8 +63,8 @@ def _start(tool: Tool, stdout: int) -> subprocess.Popen[str]:
             env=dict(tool.environ),
             cwd=tool.directory,
             stdin=subprocess.PIPE if tool.stdin else subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE if tool.is_talk else stdout,
+            stderr=subprocess.STDOUT if tool.is_talk else subprocess.PIPE,
             pass_fds=tool.keep_fds,
             text=True,
             encoding="utf-8",
@@ -71,17 +77,20 @@ def _start(tool: Tool, stdout: int) -> subprocess.Popen[str]:
 def _talk(process: subprocess.Popen[str], text: str, report: Report) -> deque[str]:
     """Hand over the input, which is short, and report what the program says until it ends."""
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    with process:
-        if process.stdin:
-            try:
-                process.stdin.write(text)
-                process.stdin.close()
-            except BrokenPipeError:
-                pass  # it ended without reading; its exit code says why
-        for line in process.stderr or ():
-            if line.strip():
-                report.line(line.rstrip())
-                tail.append(line.rstrip())
+    if process.stdin:
+        try:
+            process.stdin.write(text)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # it ended without reading; its exit code says why
+    words = process.stderr or process.stdout
+    for line in words or ():
+        if line.strip():
+            report.line(line.rstrip())
+            tail.append(line.rstrip())
+    if words:
+        words.close()
+    process.wait()
     return tail
 
 

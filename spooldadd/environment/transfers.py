@@ -119,10 +119,10 @@ def _remote_path(parts: SplitResult) -> str:
 
 
 def _quoted(path: str) -> str:
-    """Quote for sftp's own batch language, which also expands wildcards."""
+    """Quote for sftp's own batch language, where quotes also keep wildcards from being expanded."""
     if "\n" in path:
         raise BuildError("no path may contain a line break")
-    return '"' + re.sub(r'(["\\*?\[\]])', r"\\\1", path) + '"'
+    return '"' + re.sub(r'(["\\])', r"\\\1", path) + '"'
 
 
 def _run(report: Report, request: Request, command: list[str], text: str = "") -> None:

@@ -32,6 +32,13 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def do_HEAD(self):
+        """Only how long it is, and no word of ranges: uv then reads a wheel as a whole."""
+        page = self.server.pages.get(self.path)
+        if page is None or (page.login and self.headers.get("Authorization") != basic(page.login)):
+            return self.head(404 if page is None else 401, {"Content-Length": "0"})
+        return self.head(200, {**page.headers, "Content-Length": str(len(page.body))})
+
     def do_GET(self):
         server = self.server
         with server.lock:

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from environment_web import Web, basic, eventually, sha256
 
 from spooldadd.environment.blobs import Blobs
 from spooldadd.environment.download import HttpTransport, Patience
@@ -18,6 +17,7 @@ from spooldadd.environment.httpcache import BlobCache
 from spooldadd.environment.records import DiskRecords, RedisRecords, SharedRecords
 from spooldadd.environment.report import Report
 from spooldadd.errors import BuildError
+from tests.e2e.environment_web import Web, basic, eventually, sha256
 
 PROJECT = Path(__file__).resolve().parents[2]
 

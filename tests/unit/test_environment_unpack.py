@@ -12,12 +12,12 @@ import sys
 import zipfile
 from pathlib import Path
 
-import environment_archives as cases
 import pytest
 
 from spooldadd.environment import unpack as unpacking
 from spooldadd.environment.unpack import Limits, unpack
 from spooldadd.errors import BuildError
+from tests.unit import environment_archives as cases
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -43,9 +43,7 @@ def test_a_hostile_archive_is_refused_with_its_member_named_and_nothing_is_writt
 def test_hostile_archives_are_refused_by_a_python_that_has_no_tarfile_filters():
     probe = "import sys, tarfile; sys.exit(sys.version_info < (3, 11) or hasattr(tarfile, 'data_filter'))"
     pythons = ["/usr/bin/python3", *filter(None, (shutil.which(f"python3.{minor}") for minor in (11, 12)))]
-    old = [
-        python for python in pythons if shutil.which(python) and not subprocess.run([python, "-c", probe]).returncode
-    ]
+    old = [python for python in pythons if shutil.which(python) and not subprocess.run([python, "-c", probe]).returncode]
     if not old:
         pytest.skip("no Python 3.11 without tarfile filters on this machine")
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,0 +1,78 @@
+"""What the builder is told and what it answers: two small files, both JSON (the plan may be TOML as well).
+
+Values are rendered already, except the contents of files with `template = true`, for which `variables` are.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from spooldadd.environment.models import BuildStep, FileEntry
+from spooldadd.errors import BuildError
+
+
+class Plan(BaseModel):
+    """All that one build needs. Later releases may add keys, so unknown ones are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: Literal[1] = Field(default=1, alias="schema", description="Version of this format.")
+    work_dir: str = Field(description="The job's work directory, which exists.")
+    cache_dir: str = Field(description="The node's cache.")
+    secrets_dir: str = Field(default="", description="Where secrets are, one file each; empty: there are none.")
+    base_dirs: tuple[str, ...] = Field(
+        default=(), description="Where relative paths are looked for, in order: beside the spec, then the spool."
+    )
+    redis_url: str = Field(default="", description="An index shared with other nodes; empty: none.")
+    environ: dict[str, str] | None = Field(default=None, description="The job's variables; default: the builder's own.")
+    variables: dict[str, object] = Field(default_factory=dict, description="For templates.")
+    files: tuple[FileEntry, ...] = Field(default=(), description="The `[[files]]` tables.")
+    python: dict[str, object] | None = Field(
+        default=None, description="The `[python]` table as the spec has it: its hash is what `ready` looks for."
+    )
+    build: tuple[BuildStep, ...] = Field(default=(), description="The `[[build]]` tables.")
+
+
+class Answer(BaseModel):
+    """What came of a build."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: Literal[1] = Field(default=1, serialization_alias="schema", description="Version of this format.")
+    ok: bool = Field(description="Everything is built.")
+    reason: str = Field(default="", description="One line that says why not.")
+    environment: str = Field(default="", description="The key of the Python environment.")
+    interpreter: str = Field(default="", description="The path of its Python.")
+    environ: dict[str, str] = Field(
+        default_factory=dict, description="Variables that the job needs because of it; its PATH is whole."
+    )
+    elapsed_s: dict[str, float] = Field(default_factory=dict, description="How long `files`, `python`, `build` took.")
+
+    def to_bytes(self) -> bytes:
+        """Write it as JSON."""
+        return self.model_dump_json(by_alias=True).encode() + b"\n"
+
+
+def read_plan(data: bytes) -> Plan:
+    """Read JSON, else TOML. Raises: `BuildError` with every problem."""
+    try:
+        told = json.loads(data) if data.lstrip().startswith(b"{") else tomllib.loads(data.decode())
+        return Plan.model_validate(told)
+    except ValidationError as error:
+        raise BuildError(explain(error)) from error
+    except ValueError as error:
+        raise BuildError(f"the plan cannot be read: {error}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """Write all problems of a table on one line."""
+    problems = []
+    for problem in error.errors():
+        place = ".".join(map(str, problem["loc"]))
+        text = problem["msg"].removeprefix("Value error, ")
+        problems.append(f"`{place}`: {text}" if place else text)
+    return "; ".join(problems)
