@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         return USAGE
     module = load(options.command)
     command = command_parser(options.command, module)
-    command.parse_args(options.rest, namespace=options)
+    command.parse_intermixed_args(options.rest, namespace=options)
     return _guarded(module, options)
 
 

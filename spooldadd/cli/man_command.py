@@ -93,8 +93,8 @@ def page(commands: Sequence[Shape]) -> str:
 
 def _description() -> str:
     first = """A spool is a directory. A worker claims each TOML spec that is dropped into it, builds what it needs to
-    run, runs it, and moves it to `done/` or `failed/` with its logs and the reason. There is no database, no broker, no server: `ls`
-    shows the state and `mv` changes it."""
+    run, runs it, and moves it to `done/` or `failed/` with its logs and the reason. There is no database, no broker, no
+    server: `ls` shows the state and `mv` changes it."""
     second = """A job is named by its id, by any beginning of its id that no other job has, or by the file that was
     dropped. What a command found goes to standard output, everything else to standard error."""
     return roff.paragraph(first) + roff.paragraph(second)
