@@ -1491,7 +1491,7 @@ def send_by_smtp(server: Server, envelope: Envelope, deadline: float) -> Dict[st
 
     Raises: OSError (of which smtplib's are kinds), TimeoutError when the deadline passed.
     """
-    line = _Line()
+    line = Line()
 
     def talk() -> Dict[str, Tuple[int, bytes]]:
         client = open_smtp(server, deadline, line)
@@ -1504,15 +1504,14 @@ def send_by_smtp(server: Server, envelope: Envelope, deadline: float) -> Dict[st
     return run_bounded(talk, deadline, line.cut)
 
 
-class _Line:
+class Line:
     """The connection of a hand-over, so that it can be cut from another thread when the time is over."""
 
     def __init__(self) -> None:
         self.client: Optional[smtplib.SMTP] = None
-        self.is_cut = False
 
     def cut(self) -> None:
-        self.is_cut = True
+        """Make whatever waits on the connection fail at once."""
         if self.client is not None and self.client.sock is not None:
             with contextlib.suppress(OSError):
                 self.client.sock.shutdown(socket.SHUT_RDWR)
@@ -1527,7 +1526,7 @@ class _Line:
             client.close()
 
 
-def open_smtp(server: Server, deadline: float, line: Optional[_Line] = None) -> smtplib.SMTP:
+def open_smtp(server: Server, deadline: float, line: Optional[Line] = None) -> smtplib.SMTP:
     """Connect, secure the connection and log in.
 
     Raises: OSError, which smtplib's and ssl's errors are.

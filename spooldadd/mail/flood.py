@@ -4,7 +4,7 @@
 |---|---|---|
 | a failure | its cause is new, or was over, or long ago | `SEND`, if the hourly limit has room, else `HOLD` |
 | a failure | its cause was told before | `COUNT`: the next digest tells it |
-| a success | the name had failed | `SEND` a recovery, if the limit has room, else `HOLD`; the cause ends with its last name |
+| a success | the name had failed | `SEND` a recovery, if there is room, else `HOLD`; a cause ends with its last name |
 | a success | the name had not failed | `COUNT`: nothing to tell |
 | time passes | the oldest counted failure waits for `digest_s` | one `Digest` of all counted ones, when the limit has room |
 | time passes | the first held mail waits for an hour | one `HeldBack`, beyond the limit |
