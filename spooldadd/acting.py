@@ -112,7 +112,7 @@ def cancel(the_spool: Spool, job: Job) -> Job | None:
             _cancel_unstarted(the_spool, job)
             return None
         except (_Moved, ClaimLost):
-            job = jobs.find(the_spool.places, job.id)
+            job = jobs.find(the_spool.places, shown_id(job).removesuffix(layout.HELD_SUFFIX))
     raise NotPossible(f"`{shown_id(job)}` changes its state all the time; try again")
 
 
