@@ -12,13 +12,14 @@ If we die here: a lock file that nobody holds. With a record it is what recovery
 
 from __future__ import annotations
 
+import errno
 import os
 import tomllib
 from dataclasses import dataclass
 
 from filelock import lock_descriptor
 
-from spooldadd import process
+from spooldadd import durable, process
 from spooldadd.layout import Layout
 from spooldadd.tomltext import flat
 
@@ -59,13 +60,15 @@ def take_new(places: Layout, record: str, holder: Holder) -> int:
     path = places.lock(record)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, LOCK_MODE)
     try:
-        if not lock_descriptor(fd, blocking=False):
-            raise BlockingIOError(f"`{path}` is new and yet locked")
+        if not lock_descriptor(fd, blocking=False) or not _leads_to(path, fd):
+            # Whoever removes stale locks came between our open and our lock, and removes it.
+            raise BlockingIOError(errno.EAGAIN, "this lock file is new, and yet somebody took it", path)
         fields = {key: value for key, value in vars(holder).items() if value}
-        os.write(fd, flat(fields).encode())
+        durable.write_all(fd, flat(fields).encode())
     except OSError:
+        if _leads_to(path, fd):
+            os.unlink(path)
         os.close(fd)
-        os.unlink(path)
         raise
     return fd
 
@@ -116,8 +119,7 @@ def read_holder(places: Layout, record: str) -> Holder:
 
 def _leads_to(path: str, fd: int) -> bool:
     try:
-        seen = os.stat(path)
-    except FileNotFoundError:
+        seen, own = os.stat(path), os.fstat(fd)
+    except OSError:
         return False
-    own = os.fstat(fd)
     return (seen.st_dev, seen.st_ino) == (own.st_dev, own.st_ino)

@@ -19,7 +19,7 @@ def is_spool_here(places: layout.Layout) -> bool:
 
 
 def file_record(places: layout.Layout, record: str, state: str, *, sync: bool) -> str:
-    """Move `running/<record>` to the directory of this state; return where it is now.
+    """Move `running/<record>` to the directory of this state; return where it is now. To be repeated until it succeeds.
 
     Raises: ClaimLost where somebody else has moved it; SpoolError where the spool cannot be written now.
     """
@@ -39,7 +39,8 @@ def file_record(places: layout.Layout, record: str, state: str, *, sync: bool) -
 def explain_failure(places: layout.Layout, record: str, error: OSError) -> ClaimLost | SpoolError:
     """Say what a failed call on our own record means: it is somebody else's now, or the spool is in trouble."""
     record_path = os.path.join(places.running, record)
-    if error.errno in (errno.ENOENT, errno.ESTALE) and is_spool_here(places) and not os.path.lexists(record_path):
+    is_gone = error.errno in (errno.ENOENT, errno.ESTALE) and is_spool_here(places) and not os.path.lexists(record_path)
+    if is_gone and is_spool_here(places):  # once more: it may have gone away just before the second look
         return ClaimLost(f"`{record}` is no longer in `{places.running}`: somebody else has it")
     return SpoolError(f"`{places.root}` cannot be written: {error.strerror} (`{error.filename}`)")
 
@@ -58,9 +59,22 @@ def _rename(source: str, target: str) -> str:
         try:
             os.rename(source, target)
         except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE) and _is_filed(source, target):
+                return target
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
             target = f"{target.rpartition('.')[0]}.{names.random_part()}"
         else:
             return target
     raise OSError(errno.EEXIST, "no free name", target)
+
+
+def _is_filed(source: str, target: str) -> bool:
+    """Tell whether this very claim's record is there already: an earlier try did it, or the answer to this one lied."""
+    parsed = names.parse_record_name(os.path.basename(source))
+    assert parsed is not None, source
+    try:
+        with open(os.path.join(target, layout.CLAIM), "rb") as file:
+            return f'\ntoken = "{parsed.token}"\n'.encode() in file.read()
+    except OSError:
+        return False

@@ -6,7 +6,7 @@ import os
 import stat
 import time
 
-from spooldadd import durable, intake, layout, lifecycle, problems, record, recovery, spool, trust, workdir
+from spooldadd import durable, intake, layout, lifecycle, names, problems, record, recovery, spool, trust, workdir
 from spooldadd.backlog import Entry
 from spooldadd.config import Config
 from spooldadd.errors import ClaimLost
@@ -131,7 +131,7 @@ class Launching:
         )
 
     def prune_work_dirs(self, now_s: float) -> None:
-        """Remove work directories that nobody needs any more: of no running record, and older than the setting."""
+        """Remove work directories that nobody needs any more: those that were to go, and old ones of no running record."""
         root = self._work_root
         try:
             entries = os.listdir(root)
@@ -140,7 +140,8 @@ class Launching:
         for entry in entries:
             path = os.path.join(root, entry)
             try:
-                if now_s - os.lstat(path).st_mtime < self._config.keep.work_days * DAY_S or self._is_running(entry):
+                is_young = now_s - os.lstat(path).st_mtime < self._config.keep.work_days * DAY_S
+                if self._is_running(entry) or (is_young and not self._was_to_go(entry)):
                     continue
                 workdir.remove(path)
                 self._log.info("work-dir-removed", path=path)
@@ -149,6 +150,19 @@ class Launching:
 
     def _is_running(self, record_name: str) -> bool:
         return os.path.lexists(os.path.join(self._spool.places.running, record_name))
+
+    def _was_to_go(self, record_name: str) -> bool:
+        """Tell whether a result of this attempt is filed that does not keep the directory: who filed it died too early."""
+        parsed = names.parse_record_name(record_name)
+        if parsed is None:
+            return False
+        for state in (layout.DONE, layout.FAILED, layout.WAITING):
+            path = os.path.join(self._spool.places.state_directory(state), parsed.job)
+            earlier = os.path.join(path, layout.ATTEMPTS, str(parsed.attempt))
+            result = record.read_result(path, parsed.attempt) or record.read_result(earlier, parsed.attempt)
+            if result is not None:
+                return "workdir" not in result
+        return False
 
     def _read(self, claimed: spool.Claim, entry: Entry) -> Spec:
         found = intake.look(os.path.join(claimed.path, layout.SPEC))

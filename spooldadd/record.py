@@ -110,6 +110,14 @@ def rotate(record: str, attempt: int, *, sync: bool) -> None:
         durable.sync_directory(record)
 
 
+def remove_temporaries(record: str) -> None:
+    """Remove what a process that died here had not finished writing. Under the lease only. Raises: OSError."""
+    for entry in _entries(record):
+        path = os.path.join(record, entry)
+        if durable.is_temporary(entry) and not os.path.isdir(path):  # a directory is none of ours
+            os.unlink(path)
+
+
 def _entries(path: str) -> list[str]:
     try:
         return os.listdir(path)

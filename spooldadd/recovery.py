@@ -85,11 +85,13 @@ def recover(context: Context, name: str) -> Found:
     lease = claim.take_existing(context.places, name)
     if lease is None:
         return Found.RUNNING
-    if not os.path.lexists(os.path.join(context.places.running, name)):
+    try:
+        if os.path.lexists(os.path.join(context.places.running, name)):
+            return _recover_held(context, parsed)
         filing.remove_lock(context.places, name)
-        os.close(lease)
         return Found.GONE
-    return _recover_held(context, parsed, lease)
+    finally:
+        os.close(lease)
 
 
 def remove_stale_locks(context: Context) -> int:
@@ -109,42 +111,38 @@ def remove_stale_locks(context: Context) -> int:
     return removed
 
 
-def _recover_held(context: Context, name: names.RecordName, lease: int) -> Found:
-    """Decide under the lease. Every branch lets go of it."""
+def _recover_held(context: Context, name: names.RecordName) -> Found:
+    """Decide under the lease."""
     path = os.path.join(context.places.running, str(name))
     holder = claim.read_holder(context.places, str(name))
     claimed = record.read_claim(path, name.attempt)
     here = context.spool.holder
     if (claimed or {}).get("node", holder.node or here.node) not in (here.node, context.dead_node):
-        os.close(lease)
         return Found.FOREIGN
     if spool.spec_status(path) is None and _holds_nothing(path):
-        return _remove(context, name, lease)
+        return _remove(context, name)
+    record.remove_temporaries(path)
     _remove_twin(context, path, claimed or {})
     result = record.read_result(path, name.attempt)
     if result is not None:
-        return _file_finished(context, name, lease, result)
+        return _file_finished(context, name, result)
     same_boot = holder.is_here(here.node, here.boot_id)
     if same_boot and holder.has_live_process():
-        os.close(lease)
         return Found.RUNNING
     if claimed is None or (same_boot and not holder.supervisor_pid):
-        return _requeue(context, name, lease)
-    if same_boot:
+        return _requeue(context, name)
+    if here.boot_id == claimed.get("boot_id"):  # not as the lock file says, which may be lost or damaged
         end_strays(context, path)
-    return _file_lost(context, name, lease, claimed)
+    return _file_lost(context, name, claimed)
 
 
 def _holds_nothing(path: str) -> bool:
     return all(entry in (layout.CLAIM, layout.CANCEL) or entry.startswith(".") for entry in os.listdir(path))
 
 
-def _remove(context: Context, name: names.RecordName, lease: int) -> Found:
-    try:
-        spool.remove_unclaimed(os.path.join(context.places.running, str(name)))
-        filing.remove_lock(context.places, str(name))
-    finally:
-        os.close(lease)
+def _remove(context: Context, name: names.RecordName) -> Found:
+    spool.remove_unclaimed(os.path.join(context.places.running, str(name)))
+    filing.remove_lock(context.places, str(name))
     context.log.info("removed", job=name.job, attempt=name.attempt, reason="it was never claimed")
     return Found.UNCLAIMED
 
@@ -165,17 +163,17 @@ def _remove_twin(context: Context, path: str, claimed: dict[str, object]) -> Non
         context.log.info("removed", job=claimed.get("job"), source=source, reason="it is the claimed spec itself")
 
 
-def _file_finished(context: Context, name: names.RecordName, lease: int, result: dict[str, object]) -> Found:
+def _file_finished(context: Context, name: names.RecordName, result: dict[str, object]) -> Found:
     state = str(result.get("state", layout.FAILED))
     if state not in (layout.DONE, layout.FAILED, layout.WAITING):
         state = layout.FAILED
-    context.spool.file(str(name), lease, state)
+    context.spool.file_held(str(name), state)
     context.log.info("recovered", job=name.job, attempt=name.attempt, state=state, outcome=result.get("outcome"))
     return Found.FINISHED
 
 
-def _requeue(context: Context, name: names.RecordName, lease: int) -> Found:
-    context.spool.requeue(str(name), lease)
+def _requeue(context: Context, name: names.RecordName) -> Found:
+    context.spool.requeue_held(str(name))
     context.log.info("put-back", job=name.job, attempt=name.attempt, reason="it was claimed and never started")
     return Found.NEVER_STARTED
 
@@ -194,7 +192,7 @@ def end_strays(context: Context, path: str) -> None:
     process.send(strays, 9)
 
 
-def _file_lost(context: Context, name: names.RecordName, lease: int, claimed: dict[str, object]) -> Found:
+def _file_lost(context: Context, name: names.RecordName, claimed: dict[str, object]) -> Found:
     path = os.path.join(context.places.running, str(name))
     policy = context.policy(os.path.join(path, layout.SPEC))
     outcome = lifecycle.CANCELLED if os.path.lexists(os.path.join(path, layout.CANCEL)) else lifecycle.LOST
@@ -218,13 +216,9 @@ def _file_lost(context: Context, name: names.RecordName, lease: int, claimed: di
         "workdir": _work_dir_left(context, name),
         "next_attempt_at": record.moment(now_s) if decision.state == lifecycle.WAITING else None,
     }
-    try:
-        record.rotate(path, name.attempt, sync=context.spool.sync)
-        record.write_result(path, result, sync=context.spool.sync)
-    except OSError:
-        os.close(lease)
-        raise
-    context.spool.file(str(name), lease, decision.state)
+    record.rotate(path, name.attempt, sync=context.spool.sync)
+    record.write_result(path, result, sync=context.spool.sync)
+    context.spool.file_held(str(name), decision.state)
     context.log.error(
         "lost", job=name.job, attempt=name.attempt, node=claimed.get("node"), state=decision.state, reason=reason
     )

@@ -124,6 +124,9 @@ class Spool:
         if not won:
             self.drop_lease(claimed)
             raise ClaimLost(f"`{job}` is no longer in `{self.places.waiting}`: somebody else has it")
+        if record.last_attempt(claimed.path) >= number:
+            self.file(claimed.record, claimed.lease, layout.WAITING)
+            raise ClaimLost(f"`{job}` had another attempt between our look and our claim")
         try:
             if self.sync:
                 durable.sync_move(waiting, claimed.path)
@@ -155,6 +158,23 @@ class Spool:
 
         Takes over the lease and lets go of it. Raises: ClaimLost, SpoolError.
         """
+        try:
+            return self.requeue_held(record_name)
+        finally:
+            os.close(lease)
+
+    def file(self, record_name: str, lease: int, state: str) -> str:
+        """Move a record to the directory of this state, remove its lock, let go of its lease; return where it is.
+
+        Raises: ClaimLost, SpoolError; the lease is let go of then, too.
+        """
+        try:
+            return self.file_held(record_name, state)
+        finally:
+            os.close(lease)
+
+    def requeue_held(self, record_name: str) -> str:
+        """Do as `requeue` does, under a lease that the caller keeps. Raises: ClaimLost, SpoolError."""
         parsed = names.parse_record_name(record_name)
         assert parsed is not None, record_name
         path = os.path.join(self.places.running, record_name)
@@ -165,21 +185,14 @@ class Spool:
                     durable.write(os.path.join(path, layout.HOLD), b"", sync=self.sync)  # it was held before, so it still is
                 os.unlink(os.path.join(path, layout.CLAIM))
         except OSError as error:
-            os.close(lease)
             raise self.trouble(error) from error
-        return self.file(record_name, lease, layout.WAITING)
+        return self.file_held(record_name, layout.WAITING)
 
-    def file(self, record_name: str, lease: int, state: str) -> str:
-        """Move a record to the directory of this state, remove its lock, let go of its lease; return where it is.
-
-        Raises: ClaimLost, SpoolError; the lease is let go of then, too.
-        """
-        try:
-            path = filing.file_record(self.places, record_name, state, sync=self.sync)
-            filing.remove_lock(self.places, record_name)
-            return path
-        finally:
-            os.close(lease)
+    def file_held(self, record_name: str, state: str) -> str:
+        """Do as `file` does, under a lease that the caller keeps. Raises: ClaimLost, SpoolError."""
+        path = filing.file_record(self.places, record_name, state, sync=self.sync)
+        filing.remove_lock(self.places, record_name)
+        return path
 
     def drop_lease(self, claimed: Claim) -> None:
         """Remove the lock file of a claim that came to nothing, and let go of the lease."""

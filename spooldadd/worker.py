@@ -111,22 +111,22 @@ class Worker:
             raise NotASpool(f"`{self.spool.places.root}` is not a spool: it has no `.spool/format.toml`")
         self._say_started()
         try:
-            while not self.is_stopping and not self._is_done():
-                self._turn()
+            while not self.is_stopping and self._turn():
+                pass
         finally:
             self._leave()
 
-    def _turn(self) -> None:
-        """One round: what is due, then what may run, then sleep until something happens."""
+    def _turn(self) -> bool:
+        """One round: what is due, then what may run, then sleep until something happens. Returns whether to go on."""
         try:
             self._do_due(time.monotonic())
             self._dispatch()
-        except (SpoolError, OSError) as error:
-            self._note_trouble(error)
-        try:
+            if self._is_done():
+                return False
             self._sleep()
         except (SpoolError, OSError) as error:
             self._note_trouble(error)
+        return True
 
     def _do_due(self, now: float) -> None:
         if now < self._timers.trouble:
@@ -298,7 +298,7 @@ class Worker:
 
     def _check_adopted(self, now: float) -> None:
         if self._adopted.check():
-            self._sources.scan_at = 0.0
+            self._sources.scan_at = self._timers.housekeeping = 0.0
         self._timers.adopted = now + ADOPTED_S
 
     def _keep_house(self) -> None:

@@ -1,0 +1,197 @@
+"""The steps of a job's life, each as a scene: what is there before, the step itself, and what may come of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from spooldadd import lifecycle, record, recovery, submitting, supervisor
+from spooldadd.channel import hand_over
+from spooldadd.launching import Refused
+from spooldadd.tomltext import flat
+from tests.faults.bench import DEAD_PID, LINE, Bench
+
+ONCE = f"""command = '{LINE}'\n"""
+FAILS = f"""command = '{LINE}; echo partial > kept.txt; exit 3'\n[keep]\nfiles = ["kept.txt"]\n"""
+AGAIN = f"""command = '{LINE}; test "$SPOOLDADD_ATTEMPT" -ge 2'\n[retry]\nattempts = 3\nbackoff = "10ms"\n"""
+RESTARTABLE = f"""command = '{LINE}'\nrestartable = true\n[config]\nkey = "value"\n"""
+INVALID = """command = ["true"]\ncomand = 1\n"""
+
+SUCCESS, LOST, EXIT, INVALID_OUTCOME = lifecycle.SUCCESS, lifecycle.LOST, lifecycle.EXIT, lifecycle.INVALID
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`before` makes the state; `begin` runs unharmed in the doomed process and returns the step."""
+
+    name: str
+    spec: str
+    begin: Callable[[Bench], Callable[[], object]]
+    outcomes: frozenset[str]
+    before: Callable[[Bench], object] = field(default=lambda bench: None)
+    runs: frozenset[int] = frozenset({1})  # how often the job may have run in the end
+
+    def problems(self, bench: Bench) -> list[str]:
+        """What is wrong when all is over."""
+        found = bench.problems()
+        finished = [*(bench.spool_path / "done").iterdir(), *(bench.spool_path / "failed").iterdir()]
+        if not found:
+            outcome = (record.read_table(str(finished[0] / "result.toml")) or {})["outcome"]
+            if outcome not in self.outcomes:
+                found.append(f"the outcome is {outcome}")
+            count = len(bench.attempts_run())
+            if count not in self.runs and not (count == 0 and outcome == LOST):
+                found.append(f"it ran {count} times")
+        return found
+
+
+def run_attempt(bench: Bench) -> Callable[[], object]:
+    """The supervisor's whole duty, with a claimed job in its hands."""
+    launching = bench.launching()
+    entry = bench.entry()
+    claimed = launching.claim(entry)
+    return _serve(bench, launching.plan(claimed, entry), claimed.lease)
+
+
+def _serve(bench: Bench, plan, lease: int) -> Callable[[], object]:
+    os.environ["LINES"] = str(bench.lines_path)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    hand_over(ours, supervisor_wire(plan), lease)
+    os.close(lease)
+    ours.shutdown(socket.SHUT_WR)
+    return lambda: supervisor.serve(theirs, bench.log)
+
+
+def supervisor_wire(plan) -> bytes:
+    from spooldadd.plan import to_wire
+
+    return to_wire(plan)
+
+
+def _claim(bench: Bench) -> Callable[[], object]:
+    launching, entry = bench.launching(), bench.entry()
+    return lambda: launching.plan(launching.claim(entry), entry)
+
+
+def _claim_waiting(bench: Bench) -> Callable[[], object]:
+    launching, entry = bench.launching(), bench.waiting_entry()
+    return lambda: launching.plan(launching.claim(entry), entry)
+
+
+def _run_once(bench: Bench) -> None:
+    """Leave the record of a failed first attempt in `waiting/`."""
+    bench.in_fork(lambda: run_attempt(bench)())
+
+
+def _refuse(bench: Bench) -> Callable[[], object]:
+    launching, entry = bench.launching(), bench.entry()
+
+    def refuse() -> None:
+        claimed = launching.claim(entry)
+        try:
+            launching.plan(claimed, entry)
+        except Refused as refused:
+            launching.refuse(claimed, refused)
+
+    return refuse
+
+
+def _put_back(bench: Bench) -> Callable[[], object]:
+    launching = bench.launching()
+    claimed = launching.claim(bench.entry())
+    return lambda: launching.put_back(claimed, "a test wants it")
+
+
+def _requeue(bench: Bench) -> Callable[[], object]:
+    launching = bench.launching()
+    claimed = launching.claim(bench.entry())
+    return lambda: launching._spool.requeue(claimed.record, claimed.lease)
+
+
+def _recover(bench: Bench) -> Callable[[], object]:
+    return bench.recover
+
+
+def _submit(bench: Bench) -> Callable[[], object]:
+    places = bench.open().places
+    return lambda: submitting.drop(places, bench.dropped, "one", sync=True)
+
+
+# -- what a crash leaves
+
+
+def _leave_claimed(bench: Bench) -> None:
+    bench.in_fork(bench.claim)
+
+
+def _leave_unclaimed(bench: Bench) -> None:
+    """The claimer died between making the record and renaming the spec into it."""
+    name = "one.20261121T101500Z.bcdfg.1.hjkmn"
+    lock, path = bench.spool_path / ".spool" / "locks" / f"{name}.lock", bench.spool_path / "running" / name
+    lock.touch()
+    path.mkdir()
+    record.write_claim(str(path), {"job": name[:-8], "attempt": 1, "node": "here"}, sync=False)
+    (path / ".tmp-77-claim.toml").write_text("half")
+
+
+def _leave_dead(bench: Bench) -> None:
+    """A supervisor took the job, and is dead with it."""
+
+    def die() -> None:
+        os.write(bench.claim().lease, flat({"supervisor_pid": DEAD_PID, "supervisor_start": 1}).encode())
+
+    bench.in_fork(die)
+
+
+def _leave_result(bench: Bench) -> None:
+    """The job ended and the result was written, then the supervisor died."""
+
+    def finish() -> None:
+        step = run_attempt(bench)
+        supervisor.filing.file_record = lambda *_, **__: os._exit(0)
+        step()
+
+    bench.in_fork(finish)
+
+
+def _leave_half_rotated(bench: Bench) -> None:
+    """A second attempt's claimer died while it put the first one's files aside."""
+    _run_once(bench)
+
+    def die() -> None:
+        entry = bench.waiting_entry()
+        real, count = os.rename, [0]
+
+        def rename(source: str, target: str) -> None:
+            count[0] += 1
+            if count[0] == 3:
+                os._exit(0)
+            real(source, target)
+
+        os.rename = rename
+        bench.launching().claim(entry)
+
+    bench.in_fork(die)
+
+
+ONLY_SUCCESS = frozenset({SUCCESS})
+SCENES = [
+    Scene("claim", ONCE, _claim, ONLY_SUCCESS),
+    Scene("claim-for-a-second-attempt", AGAIN, _claim_waiting, ONLY_SUCCESS, _run_once, frozenset({2})),
+    Scene("run-and-file-a-success", ONCE, run_attempt, frozenset({SUCCESS, LOST})),
+    Scene("run-and-file-a-failure", FAILS, run_attempt, frozenset({EXIT, LOST})),
+    Scene("run-and-file-for-a-retry", AGAIN, run_attempt, frozenset({SUCCESS, LOST}), runs=frozenset({1, 2})),
+    Scene("run-what-may-run-again", RESTARTABLE, run_attempt, ONLY_SUCCESS, runs=frozenset({1, 2})),
+    Scene("refuse", INVALID, _refuse, frozenset({INVALID_OUTCOME}), runs=frozenset({0})),
+    Scene("put-back", ONCE, _put_back, ONLY_SUCCESS),
+    Scene("requeue", ONCE, _requeue, ONLY_SUCCESS),
+    Scene("recover-what-was-never-started", ONCE, _recover, ONLY_SUCCESS, _leave_claimed),
+    Scene("recover-what-was-never-claimed", ONCE, _recover, ONLY_SUCCESS, _leave_unclaimed),
+    Scene("recover-what-is-lost", ONCE, _recover, frozenset({LOST}), _leave_dead, frozenset({0})),
+    Scene("recover-what-may-run-again", RESTARTABLE, _recover, ONLY_SUCCESS, _leave_dead),
+    Scene("recover-what-was-not-filed", ONCE, _recover, ONLY_SUCCESS, _leave_result),
+    Scene("recover-what-was-half-rotated", AGAIN, _recover, ONLY_SUCCESS, _leave_half_rotated, frozenset({2})),
+]
+assert recovery.Found  # every row of its table has a scene above
