@@ -129,16 +129,19 @@ def _converse(client: smtplib.SMTP, letter: Letter, *, has_answer_each: bool) ->
 
 def _hand_data(client: smtplib.SMTP, data: bytes, taken: Sequence[str], *, has_answer_each: bool) -> dict[str, Answer]:
     """Send the text; by LMTP each recipient has an answer of its own, by SMTP all have the same."""
+    broken = Answer(Fate.WAITING, "the connection broke at the text: it may have arrived all the same")
+    answers = dict.fromkeys(taken, broken)
     try:
-        first = _answer(*client.data(data))
-        others = [_answer(*client.getreply()) for _ in taken[1:]] if has_answer_each else [first] * (len(taken) - 1)
+        answers.update(dict.fromkeys(taken, _answer(*client.data(data))))
+        if has_answer_each:
+            answers.update(dict.fromkeys(taken[1:], broken))
+            for address in taken[1:]:
+                answers[address] = _answer(*client.getreply())
     except smtplib.SMTPDataError as error:
         return dict.fromkeys(taken, _answer(error.smtp_code, error.smtp_error))
     except smtplib.SMTPServerDisconnected:
-        return dict.fromkeys(
-            taken, Answer(Fate.WAITING, "the connection broke at the text: it may have arrived all the same")
-        )
-    return dict(zip(taken, [first, *others], strict=True))
+        return answers  # those that were answered stay answered
+    return answers
 
 
 def _answer(code: int, said: bytes | str) -> Answer:

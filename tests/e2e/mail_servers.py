@@ -56,7 +56,7 @@ class Handler:
         answer = self.data_answers.pop(0) if self.data_answers else "250 OK"
         if answer.startswith("250"):
             self.deliveries.append(Delivery(envelope, session.ssl is not None))
-        return answer
+        return "\r\n".join([answer] * len(envelope.rcpt_tos)) if isinstance(server, LMTP) else answer
 
 
 def check_login(server, session, envelope, mechanism, data):
