@@ -1,0 +1,39 @@
+"""The spec of a job as a worker would find it now: valid, or every problem in it. Heavy: only `explain` needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spooldadd import durable, intake, layout, problems, template
+from spooldadd.inspect.job import Job
+from spooldadd.problems import Problem
+from spooldadd.spec import InvalidSpec, Spec, parse
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one look at a spec showed. `spec` is None where it has problems or cannot be read."""
+
+    look: intake.Look | None
+    spec: Spec | None
+    problems: tuple[Problem, ...]
+    source: str
+
+    def rendered(self) -> str:
+        """Return all problems as `check` shows them; empty where there are none."""
+        return problems.render(self.problems, self.source) if self.problems else ""
+
+
+def check(job: Job) -> Checked:
+    """Look at the spec of a job without changing anything."""
+    intake.ignore_lease_breaks()  # a look asks for a lease, and a writer that comes then must not end us
+    source = durable.printable(job.id) if job.is_drop else layout.SPEC
+    look = intake.look(job.spec_path)
+    if look is None or look.data is None:
+        return Checked(look, None, (), source)
+    try:
+        spec = parse(look.data, source=source)
+    except InvalidSpec as error:
+        return Checked(look, None, error.problems, source)
+    found = tuple(template.check_templates(spec))
+    return Checked(look, None if found else spec, found, source)
