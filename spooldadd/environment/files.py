@@ -24,8 +24,8 @@ from spooldadd.environment.unpack import unpack
 from spooldadd.errors import BuildError
 
 DEFAULT_MODE: Final = 0o644
-# A template is read into memory, and rendering multiplies that.
-MAX_TEMPLATE_BYTES: Final = 16 << 20
+# A template is read into memory; what the sandbox renders has a limit of the same size.
+MAX_TEMPLATE_BYTES: Final = 1 << 20
 # A blob can be pruned between the fetch and the copy, once; twice within moments is no accident.
 _TRIES: Final = 3
 
@@ -39,7 +39,7 @@ class Desk:
     fetcher: Fetcher
     secrets: Secrets
     report: Report
-    variables: Mapping[str, object] = field(default_factory=dict)
+    variables: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 def place_file(entry: FileEntry, desk: Desk) -> None:
@@ -155,18 +155,15 @@ def _place_text(entry: FileEntry, text: str, desk: Desk) -> None:
     _put(temporary, target)
 
 
-def render(text: str, variables: Mapping[str, object], name: str) -> str:
-    """Render a template in a sandbox; an unknown variable is an error. Raises: `BuildError` with name and line."""
-    from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError  # 40 ms that most builds do not need
-    from jinja2.sandbox import SandboxedEnvironment
+def render(text: str, variables: Mapping[str, Mapping[str, object]], name: str) -> str:
+    """Render a file in the sandbox that the values of a spec have too. Raises: `BuildError` with its name."""
+    from spooldadd.sandbox import Sandbox, TemplateFault  # imports Jinja2, which most builds do not need
 
-    environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     try:
-        return environment.from_string(text).render(variables)
-    except TemplateSyntaxError as error:
-        raise BuildError(f"the template `{name}`, line {error.lineno}: {error.message}") from error
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        raise BuildError(f"the template `{name}`: {error}") from error
+        return Sandbox(variables).render(text)
+    except TemplateFault as fault:
+        hint = f"; {fault.hint}" if fault.hint else ""
+        raise BuildError(f"the template `{name}`: {fault.message}{hint}") from fault
 
 
 def _target(place: str, desk: Desk) -> str:

@@ -58,9 +58,10 @@ def _check_secret(name: str) -> str:
 
 
 def _mode_bits(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if not re.fullmatch(r"0?[0-7]{3}", value):
+    if value is None:
+        return None
+    # A number is refused: TOML's `0644` is an error, and `644` would be 0o1204.
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
         raise ValueError(f'`{value}` is no mode; write three octal digits as text, such as `"0640"`')
     return int(value, 8)
 

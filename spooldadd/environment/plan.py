@@ -29,7 +29,9 @@ class Plan(BaseModel):
     )
     redis_url: str = Field(default="", description="An index shared with other nodes; empty: none.")
     environ: dict[str, str] | None = Field(default=None, description="The job's variables; default: the builder's own.")
-    variables: dict[str, object] = Field(default_factory=dict, description="For templates.")
+    variables: dict[str, dict[str, object]] = Field(
+        default_factory=dict, description="What templates see: `vars`, `job`, `node`."
+    )
     files: tuple[FileEntry, ...] = Field(default=(), description="The `[[files]]` tables.")
     python: dict[str, object] | None = Field(
         default=None, description="The `[python]` table as the spec has it: its hash is what `ready` looks for."

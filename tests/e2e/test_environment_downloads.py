@@ -310,11 +310,11 @@ def test_an_unwritable_cache_never_fails_a_download(web, bench, problem, monkeyp
 
 def test_a_full_cache_disk_never_fails_a_download(web, bench):
     if os.geteuid() != 0:
-        pytest.skip("needs root to mount a small file system")
+        pytest.skip("needs the capability to mount a small file system")
     small = bench.root / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True).returncode:
-        pytest.skip("this machine mounts no tmpfs")
+        pytest.skip("needs the capability to mount a tmpfs")
     try:
         bench.store = Blobs(str(small / "cache"))
         body = os.urandom(3_000_000)
@@ -406,7 +406,7 @@ def test_a_query_is_in_no_log(web, bench):
 def redis_server(tmp_path):
     program = shutil.which("redis-server")
     if program is None:
-        pytest.skip("no redis-server on this machine")
+        pytest.skip("needs the capability to run redis-server, which is not installed")
     path = f"{tmp_path}/redis.sock" if len(str(tmp_path)) < 80 else f"/tmp/spooldadd-redis-{os.getpid()}.sock"
     command = [program, "--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no", "--dir", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

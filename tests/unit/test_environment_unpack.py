@@ -45,7 +45,7 @@ def test_hostile_archives_are_refused_by_a_python_that_has_no_tarfile_filters():
     pythons = ["/usr/bin/python3", *filter(None, (shutil.which(f"python3.{minor}") for minor in (11, 12)))]
     old = [python for python in pythons if shutil.which(python) and not subprocess.run([python, "-c", probe]).returncode]
     if not old:
-        pytest.skip("no Python 3.11 without tarfile filters on this machine")
+        pytest.skip("needs the capability to run a Python 3.11 without tarfile filters")
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([old[0], cases.__file__], env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_a_tar_arrives_with_names_modes_times_and_links(tmp_path, pack):
 def test_a_zst_tar_arrives_or_the_reason_says_what_is_missing(tmp_path):
     zstd = shutil.which("zstd")
     if zstd is None:
-        pytest.skip("no zstd program on this machine")
+        pytest.skip("needs the capability to run zstd, which is not installed")
     data = subprocess.run([zstd, "-c"], input=cases.tar_bytes(cases.entry("f", b"x")), capture_output=True).stdout
     try:
         assert (unpacked(tmp_path, data) / "f").read_bytes() == b"x"
@@ -165,7 +165,7 @@ def test_names_that_are_one_on_this_file_system_are_refused(tmp_path, monkeypatc
 
 def test_names_that_differ_in_case_are_two_files_where_the_file_system_says_so(tmp_path):
     if unpacking.is_folding(str(tmp_path)):
-        pytest.skip("the file system of the temporary directory folds names")
+        pytest.skip("needs the capability to hold names that differ in case")
     work = unpacked(tmp_path, cases.tar_bytes(cases.entry("Make", b"1"), cases.entry("make", b"2")))
     assert (work / "Make").read_bytes() == b"1"
 
