@@ -10,8 +10,8 @@ from spooldadd.adopted import Adopted
 from spooldadd.layout import Layout
 from spooldadd.log import Log
 
-# A pause file is looked at this often at most: with a full queue that is one system call a second instead of one a job.
-PAUSE_LOOK_S = 1.0
+# A pause file is looked at this often at most: with a full queue that is ten system calls a second instead of one a job.
+PAUSE_LOOK_S = 0.1
 
 
 class Room:

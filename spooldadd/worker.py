@@ -37,6 +37,8 @@ BEAT_S = 10.0
 RECOVER_S = 30.0
 HOUSEKEEPING_S = 3600.0
 ADOPTED_S = 1.0
+# A pause that ended is noticed within this time where no event tells.
+PAUSED_S = 1.0
 
 
 @dataclass
@@ -190,6 +192,9 @@ class Worker:
         """Start what may run now, as far as there is room."""
         if self.settings.is_draining or time.monotonic() < self._timers.trouble or self.state == "away":
             return
+        if self._sources.pause_was_touched:  # before a drop that came in the same breath is claimed
+            self._sources.pause_was_touched = False
+            self._room.look_at = 0.0
         while self._room.free > 0 and not self.is_stopping:
             entry = self._backlog.pop(time.time(), self._room.is_open)
             if entry is None:
@@ -260,11 +265,8 @@ class Worker:
         later_s = self._backlog.next_at_s()
         if later_s is not None:
             times.append(now + later_s - time.time())
-        if self._sources.pause_was_touched:
-            self._sources.pause_was_touched = False
-            self._room.look_at = 0.0
         if self._room.has_pause:
-            times.append(self._room.look_at)
+            times.append(now + PAUSED_S)
         return min(times)
 
     def _hear(self, report: Report) -> None:
