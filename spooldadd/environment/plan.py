@@ -6,13 +6,17 @@ Values are rendered already, except the contents of files with `template = true`
 from __future__ import annotations
 
 import json
+import os
 import tomllib
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from spooldadd.environment.models import BuildStep, FileEntry
 from spooldadd.errors import BuildError
+
+# Made absolute at once: the installers run in other directories than the builder.
+Where = Annotated[str, AfterValidator(lambda path: os.path.abspath(path) if path else "")]
 
 
 class Plan(BaseModel):
@@ -21,10 +25,10 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     schema_version: Literal[1] = Field(default=1, alias="schema", description="Version of this format.")
-    work_dir: str = Field(description="The job's work directory, which exists.")
-    cache_dir: str = Field(description="The node's cache.")
-    secrets_dir: str = Field(default="", description="Where secrets are, one file each; empty: there are none.")
-    base_dirs: tuple[str, ...] = Field(
+    work_dir: Where = Field(description="The job's work directory, which exists.")
+    cache_dir: Where = Field(description="The node's cache.")
+    secrets_dir: Where = Field(default="", description="Where secrets are, one file each; empty: there are none.")
+    base_dirs: tuple[Where, ...] = Field(
         default=(), description="Where relative paths are looked for, in order: beside the spec, then the spool."
     )
     redis_url: str = Field(default="", description="An index shared with other nodes; empty: none.")

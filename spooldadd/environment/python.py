@@ -38,6 +38,7 @@ from spooldadd.errors import BuildError
 
 # For what is locked: the year 5138, and still a number that every reader takes.
 FOR_EVER_S: Final = 1e11
+SCRATCH: Final = ".resolve-"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _resolve(job: _Job) -> Resolution:
 def _scratch(cache_dir: str) -> Iterator[str]:
     """Give a directory that nobody else reads."""
     os.makedirs(cache_dir, exist_ok=True)
-    path = tempfile.mkdtemp(prefix=".resolve-", dir=cache_dir)
+    path = tempfile.mkdtemp(prefix=SCRATCH, dir=cache_dir)
     try:
         yield path
     finally:

@@ -823,3 +823,26 @@ def test_a_removal_during_lookups_is_never_seen_half_done(node, index):
     looker.join()
     assert all(seen)
     assert node.ready(table) is None
+
+
+def test_pruning_removes_what_led_to_nothing_and_leaves_what_is_used(node, index, web):
+    from spooldadd.environment.upkeep import Bounds, prune_environments, prune_files
+
+    index.add("alpha", "1.0")
+    table = python(index, "alpha")
+    file = {"url": web.put("/f", b"data", etag='"1"')}
+    first = node.build(python=table, files=[file])
+    for path in [
+        *(node.cache / "blobs").rglob("*-*"),
+        node.cache / "environments" / first.answer["environment"] / "ready.json",
+    ]:
+        os.utime(path, (1, 1))
+    held = ready.hold(str(node.cache), first.answer["environment"])
+    assert prune_files(str(node.cache), Bounds()).removed == 1
+    assert os.listdir(node.cache / "urls") == []
+    report = Report(lambda line: None)
+    assert prune_environments(str(node.cache), Bounds(), report).removed == 0
+    os.close(held.hold_fd)
+    os.utime(node.cache / "environments" / first.answer["environment"] / "ready.json", (1, 1))
+    assert prune_environments(str(node.cache), Bounds(), report).removed == 1
+    assert node.build(python=table, files=[file]).code == 0
