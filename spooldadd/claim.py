@@ -109,12 +109,24 @@ def is_held(places: Layout, record: str) -> bool:
 def read_holder(places: Layout, record: str) -> Holder:
     """Return what the lock file says; an empty answer where it is missing or damaged."""
     try:
-        with open(places.lock(record), "rb") as file:
-            table = tomllib.load(file)
-    except (OSError, ValueError):
+        with open(places.lock(record), encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError:
         return Holder()
+    table = _read_lines(lines)
     numbers = {name: value for name, value in table.items() if isinstance(value, int) and name in _NUMBERS}
     return Holder(str(table.get("node", "")), str(table.get("boot_id", "")), **numbers)
+
+
+def _read_lines(lines: list[str]) -> dict[str, object]:
+    """Read each line by itself: on a full disk one may be cut short and written again."""
+    table: dict[str, object] = {}
+    for line in lines:
+        try:
+            table.update(tomllib.loads(line))
+        except ValueError:
+            continue
+    return table
 
 
 def _leads_to(path: str, fd: int) -> bool:

@@ -99,7 +99,11 @@ def rotate(record: str, attempt: int, *, sync: bool) -> None:
         return
     number = max(1, last_attempt(record))
     target = os.path.join(record, layout.ATTEMPTS, str(number))
-    os.makedirs(target, exist_ok=True)
+    for directory in (os.path.dirname(target), target):  # never the record itself: it may be away
+        try:
+            os.mkdir(directory)
+        except FileExistsError:
+            pass
     # The claim goes last: until then it still says which attempt the other files belong to.
     for entry in sorted(left, key=lambda name: (name == layout.CLAIM, name)):
         if not durable.is_temporary(entry):

@@ -29,9 +29,19 @@ from spooldadd.plan import Limits, Plan
 from spooldadd.tomltext import flat
 from spooldadd.tree import SIGNALS, Tree, forget_signals
 
-# While the spool is away or full a finished attempt waits: soon at first, because most troubles are short.
-FILING_RETRY_S, FILING_RETRY_MAX_S = 0.5, 30.0
+# While the spool is away or full an attempt waits: soon at first, because most troubles are short.
+RETRY_S, RETRY_MAX_S = 0.5, 30.0
+# What the node does to every job alike, and what passes: no reason to call one of them failed.
+NODE_TROUBLES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+CLAIM_LOST = "claim-lost"
 COMM = "spooldadd-job"
+
+TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 def serve(channel: socket.socket, log: Log) -> None:
@@ -68,32 +78,55 @@ class Attempt:
 
     def run(self) -> dict[str, object]:
         """Run the job, write its result, file it; return what the worker wants to know."""
-        self._hold_lease()
-        result = self._attempt()
-        state = self._write_and_file(result)
+        result: dict[str, object] = {}
+        state = CLAIM_LOST
+        try:
+            self._hold_lease()
+            result = self._attempt()
+            state = self._write_and_file(result)
+        except ClaimLost as error:
+            self.log.info("claim-lost", job=self.plan.job, attempt=self.plan.attempt, reason=str(error))
         self._let_go()
         self._clean_up(result)
-        return {"record": self.plan.record, "state": state, "outcome": result["outcome"]}
+        return {"record": self.plan.record, "state": state, "outcome": result.get("outcome", "")}
+
+    def _persist(self, event: str, step: Callable[[], T]) -> T:
+        """Repeat a step until the host allows it: a full disk, a share that is away, a read-only remount all end one day.
+
+        Raises: ClaimLost where the record has become somebody else's.
+        """
+        wait_s = RETRY_S
+        while True:
+            try:
+                return step()
+            except SpoolError as error:
+                trouble = error
+            except OSError as error:
+                explained = filing.explain_failure(self.places, self.plan.record, error)
+                if isinstance(explained, ClaimLost):
+                    raise explained from error
+                trouble = explained
+            self.log.warning(event, job=self.plan.job, reason=str(trouble), then=f"trying again in {wait_s:g} s")
+            time.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_MAX_S)
 
     def _hold_lease(self) -> None:
-        """Say in the lock file who we are: what a worker needs in order to tell lost from never started."""
+        """Say in the lock file who we are; without it, a worker would take the attempt for one that never started."""
         os.set_inheritable(self.lease, True)
-        self._note_holder({"supervisor_pid": os.getpid(), "supervisor_start": self.own_start})
+        own = {"supervisor_pid": os.getpid(), "supervisor_start": self.own_start}
+        self._persist("spool-trouble", lambda: self._note_holder(own))
 
-    def _note_holder(self, lines: dict[str, object]) -> None:
-        try:
-            os.write(self.lease, flat(lines).encode())
-        except OSError as error:
-            self.log.warning("spool-trouble", job=self.plan.job, error=str(error), then="running all the same")
+    def _note_holder(self, lines: Mapping[str, object]) -> None:
+        # On a line of its own, also where a try before was cut short by a full disk.
+        durable.write_all(self.lease, f"\n{flat(lines)}".encode())
 
     def _attempt(self) -> dict[str, object]:
         forget_signals()
         try:
-            workdir.make(self.plan.work_dir, self.plan.config)
-            logs = self._open_logs()
-        except OSError as error:
-            sentence = f"its work directory or log cannot be made: {error.strerror} (`{error.filename}`)"
-            return self._conclude(lifecycle.BUILD, sentence, Ending())
+            self._persist("spool-trouble", self._make_work_dir)
+        except workdir.CannotMake as error:
+            return self._conclude(lifecycle.BUILD, str(error), Ending())
+        logs = self._persist("spool-trouble", self._open_logs)
         try:
             return self._run_job(logs)
         finally:
@@ -107,28 +140,52 @@ class Attempt:
             pid = start_job(self.plan, logs, (self.record, self.plan.work_dir))
         except spawn.CannotStart as error:
             ending.status = error.exit_code << 8
-            durable.write_all(logs[1], f"{error}\n".encode())
+            _add_to_log(logs[1], f"{error}\n")
             return self._conclude(lifecycle.EXIT, str(error), ending)
-        self._note_holder({"job_pid": pid, "job_start": process.start_ticks(pid) or 0})
-        self.log.info("started", job=self.plan.job, attempt=self.plan.attempt, node=self.plan.node, pid=pid)
+        self._say_started(pid)
         watch_job(self.plan, pid, logs, os.path.join(self.record, layout.CANCEL), ending)
         cut_logs(self.plan.limits, logs, ending)
         outcome, sentence = judge(self.plan.limits, ending)
         return self._conclude(outcome, sentence, ending)
 
+    def _say_started(self, pid: int) -> None:
+        plan = self.plan
+        self.log.info("started", job=plan.job, attempt=plan.attempt, node=plan.node, pid=pid)
+        try:
+            self._note_holder({"job_pid": pid, "job_start": process.start_ticks(pid) or 0})
+        except OSError as error:  # a hint only: the job holds the lease
+            self.log.warning("spool-trouble", job=plan.job, error=str(error), then="it runs all the same")
+
+    def _make_work_dir(self) -> None:
+        """Make it. Raises: SpoolError where the node is in trouble; CannotMake where waiting would not help."""
+        path = self.plan.work_dir
+        try:
+            workdir.make(path, self.plan.config)
+        except OSError as error:
+            sentence = f"its work directory `{path}` cannot be made: {error.strerror}"
+            if error.errno in NODE_TROUBLES:
+                raise SpoolError(sentence) from error
+            raise workdir.CannotMake(sentence) from error
+
     def _open_logs(self) -> tuple[int, int]:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        if self.plan.split_output:
-            names = (layout.STDOUT_LOG, layout.STDERR_LOG)
-            out, err = (os.open(os.path.join(self.record, name), flags, 0o644) for name in names)
-            return out, err
-        fd = os.open(os.path.join(self.record, layout.OUTPUT_LOG), flags, 0o644)
-        return fd, fd
+        fds: list[int] = []
+        try:
+            for name in self._log_names():
+                fds.append(os.open(os.path.join(self.record, name), flags, 0o644))
+        except OSError:
+            for fd in fds:
+                os.close(fd)
+            raise
+        return fds[0], fds[-1]
+
+    def _log_names(self) -> tuple[str, ...]:
+        return (layout.STDOUT_LOG, layout.STDERR_LOG) if self.plan.split_output else (layout.OUTPUT_LOG,)
 
     def _conclude(self, outcome: str, sentence: str, ending: Ending) -> dict[str, object]:
         plan = self.plan
         duration_s = (ending.ended or time.monotonic()) - self.started
-        kept = self._keep()
+        kept = self._persist("filing-waits", self._keep)
         decision = lifecycle.decide(outcome, plan.attempt, plan.policy, random.random())
         result = header(plan, decision.state, outcome, sentence)
         result |= exit_fields(ending.status)
@@ -162,34 +219,21 @@ class Attempt:
         return kept
 
     def _write_and_file(self, result: dict[str, object]) -> str:
-        """Try until the spool takes it: a full disk, a share that is away, a read-only remount all end one day."""
-        wait_s = FILING_RETRY_S
-        while True:
-            try:
-                self._write_result(result)
-                filing.file_record(self.places, self.plan.record, str(result["state"]), sync=self.plan.sync)
-            except ClaimLost as error:
-                self.log.info("claim-lost", job=self.plan.job, attempt=self.plan.attempt, reason=str(error))
-                return "claim-lost"
-            except SpoolError as error:
-                self.log.warning("filing-waits", job=self.plan.job, reason=str(error), then=f"trying again in {wait_s:g} s")
-                time.sleep(wait_s)
-                wait_s = min(wait_s * 2, FILING_RETRY_MAX_S)
-            else:
-                self._say_filed(result)
-                return str(result["state"])
+        state = str(result["state"])
+        self._persist("filing-waits", lambda: self._write_result(result))
+        self._persist(
+            "filing-waits", lambda: filing.file_record(self.places, self.plan.record, state, sync=self.plan.sync)
+        )
+        self._say_filed(result)
+        return state
 
     def _write_result(self, result: dict[str, object]) -> None:
-        try:
-            if self.plan.sync:
-                self._sync_logs()
-            record.write_result(self.record, result, sync=self.plan.sync)
-        except OSError as error:
-            raise filing.explain_failure(self.places, self.plan.record, error) from error
+        if self.plan.sync:
+            self._sync_logs()
+        record.write_result(self.record, result, sync=self.plan.sync)
 
     def _sync_logs(self) -> None:
-        names = (layout.STDOUT_LOG, layout.STDERR_LOG) if self.plan.split_output else (layout.OUTPUT_LOG,)
-        for name in names:
+        for name in self._log_names():
             path = os.path.join(self.record, name)
             if os.path.exists(path):
                 durable.sync_file(path)
@@ -283,8 +327,15 @@ def cut_logs(limits: Limits, logs: tuple[int, int], ending: Ending) -> None:
     for fd, size in zip(fds, sizes, strict=True):
         if size > limits.output_bytes // len(fds):
             os.ftruncate(fd, limits.output_bytes // len(fds))
-            note = f"\n[spooldadd: cut here, at the limit; {size} bytes had been printed]\n"
-            durable.write_all(fd, note.encode())
+            _add_to_log(fd, f"\n[spooldadd: cut here, at the limit; {size} bytes had been printed]\n")
+
+
+def _add_to_log(fd: int, text: str) -> None:
+    """Add a sentence of ours for the reader's comfort. The result says the same, so a full disk may have its way."""
+    try:
+        durable.write_all(fd, text.encode())
+    except OSError:
+        pass
 
 
 def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, object]:

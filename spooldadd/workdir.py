@@ -7,6 +7,7 @@ If we die here: a work directory without a running record; a worker removes it w
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import stat
@@ -17,12 +18,27 @@ CONFIG = "config.json"
 COPY_BYTES = 1 << 20
 
 
+# What a copy into a spool that is full, read-only or away ends with: to be tried again, not to be given up.
+SPOOL_TROUBLES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE})
+
+
+class CannotMake(Exception):  # it is an answer, not a fault of ours
+    """The work directory cannot be made, and waiting would not change that."""
+
+
 def make(path: str, config: bytes | None) -> None:
-    """Make a fresh, private work directory, with the spec's `[config]` in it. Raises: OSError."""
+    """Make a fresh, private work directory, with the spec's `[config]` in it.
+
+    Raises: OSError, after which the directory is not there.
+    """
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     os.mkdir(path, 0o700)
     if config is not None:
-        durable.write_new(os.path.join(path, CONFIG), config, sync=False, mode=0o600)
+        try:
+            durable.write_new(os.path.join(path, CONFIG), config, sync=False, mode=0o600)
+        except OSError:
+            remove(path)
+            raise
 
 
 def remove(path: str) -> None:
@@ -53,7 +69,7 @@ def keep(work_dir: str, record: str, patterns: list[str], *, sync: bool) -> tupl
     """Copy the files that match a pattern into the record, under the same relative name.
 
     `*` and `?` stay within one directory, `**` goes through any number of them. Returns the names that were copied and
-    sentences about those that were not.
+    sentences about those that were not. Raises: OSError where the spool is full, read-only or away.
     """
     kept: list[str] = []
     refused: list[str] = []
@@ -64,9 +80,12 @@ def keep(work_dir: str, record: str, patterns: list[str], *, sync: bool) -> tupl
             refused.append(f"`{name}` was not kept: the record has a file of that name itself")
             continue
         try:
+            _make_parents(record, name)
             _copy(os.path.join(work_dir, name), os.path.join(record, name), sync=sync)
             kept.append(name)
         except OSError as error:
+            if error.errno in SPOOL_TROUBLES or not os.path.isdir(record):
+                raise
             refused.append(f"`{name}` was not kept: {error.strerror}")
     return kept, refused
 
@@ -89,8 +108,18 @@ def _files(root: str) -> list[str]:
     return found
 
 
+def _make_parents(record: str, name: str) -> None:
+    """Make the directories below the record, never the record itself: where the spool is away, nothing may look like it."""
+    path = record
+    for part in name.split("/")[:-1]:
+        path = os.path.join(path, part)
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            pass
+
+
 def _copy(source: str, target: str, *, sync: bool) -> None:
-    os.makedirs(os.path.dirname(target), exist_ok=True)
     reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 import tomllib
 from pathlib import Path
 
@@ -90,9 +91,15 @@ class Bench:
 
     def recover(self) -> None:
         """The normal start of a worker, up to where it begins to scan."""
-        context = self.context()
-        recovery.recover_all(context)
-        recovery.remove_stale_locks(context)
+        launching = self.launching()
+        recovery.recover_all(launching.recovery)
+        recovery.remove_stale_locks(launching.recovery)
+        launching.prune_work_dirs(time.time())
+
+    def has_work_left(self) -> bool:
+        """Tell whether a worker would find something to do."""
+        places = [self.spool_path / name for name in ("running", "waiting")]
+        return any(map(os.listdir, places)) or any(self.spool_path.glob("*.toml"))
 
     def in_fork(self, step) -> int:
         """Run a step in a process of its own; return how that ended, as `waitpid` says it."""

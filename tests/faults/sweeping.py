@@ -57,11 +57,7 @@ def killed_at(scene: Scene, at: int) -> Verdict:
         _prepare(scene, bench)
         call, status = _strike(bench, lambda: scene.begin(bench), Faults(at, KILL))
         found = [] if call or status == 0 else [f"the step ended with {status}"]
-        bench.in_fork(bench.recover)
-        status = bench.drain()
-        found += [f"draining ended with status {status}"] if status else []
-        found += scene.problems(bench)
-        return Verdict(at, call, found, bench.said() if found else "")
+        return _judged(scene, bench, at, call, found)
     finally:
         bench.close()
 
@@ -72,10 +68,7 @@ def failed_at(scene: Scene, at: int, error: int) -> Verdict:
     try:
         _prepare(scene, bench)
         call, _status = _strike(bench, lambda: scene.begin(bench), Faults(at, error))
-        status = bench.drain()
-        found = [f"draining ended with status {status}"] if status else []
-        found += scene.problems(bench)
-        return Verdict(at, call, found, bench.said() if found else "")
+        return _judged(scene, bench, at, call, [])
     finally:
         bench.close()
 
@@ -96,6 +89,16 @@ def serving_failed_at(scene: Scene, at: int, error: int) -> Verdict:
         return Verdict(at, call, found, bench.said() if found else "")
     finally:
         bench.close()
+
+
+def _judged(scene: Scene, bench: Bench, at: int, call: str, found: list[str]) -> Verdict:
+    """Do as a new worker does, and look at what it came to."""
+    bench.recover()
+    if bench.has_work_left():
+        status = bench.drain()
+        found += [f"draining ended with status {status}"] if status else []
+    found += scene.problems(bench)
+    return Verdict(at, call, found, bench.said() if found else "")
 
 
 def _prepare(scene: Scene, bench: Bench) -> None:
