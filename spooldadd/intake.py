@@ -15,6 +15,7 @@ import os
 import signal
 import stat
 import tomllib
+from collections.abc import Set
 from dataclasses import dataclass
 
 from spooldadd import layout, watch
@@ -26,6 +27,8 @@ TEMPORARY_END = "~"
 # After closing, `rsync --inplace` and `install` still set times and modes by name; a claim in between would make them fail.
 # Above the time they take, below what a person notices.
 CLOSE_GRACE_S = 0.25
+# How many of those that wait are looked at again at each scan: 3 us each here, at worst a millisecond each on a network.
+LOOK_AGAIN = 256
 
 Signature = tuple[int, int, int]
 
@@ -132,7 +135,8 @@ class Intake:
         self._is_local = is_local
         self._unsettled: dict[str, _Unsettled] = {}
         self._fresh: list[str] = []
-        self.known: set[str] = set()  # quiet, and handed out by `take`
+        self._quiet: dict[str, Signature] = {}  # handed out, and what they were then
+        self._again: list[str] = []
         self.conflicts: set[str] = set()
         self.unexpected: set[str] = set()
 
@@ -142,18 +146,20 @@ class Intake:
         Raises: OSError where the root cannot be listed.
         """
         names = set(os.listdir(self._root))
-        self.known &= names
+        for name in self._quiet.keys() - names:
+            del self._quiet[name]
+        self._look_again()
         for name in [name for name in self._unsettled if name not in names]:
             del self._unsettled[name]
         self.conflicts = {name for name in names if is_conflict_copy(name) and name.endswith(self._suffixes)}
         self.unexpected = {name for name in names - layout.ROOT_ENTRIES if is_unexpected(name, self._suffixes)}
-        new = names - self.known - self._unsettled.keys()
+        new = names - self._quiet.keys() - self._unsettled.keys()
         self._fresh = [name for name in new if is_candidate(name, self._suffixes)]
 
     def examine(self, now: float, wall_s: float, most: int) -> list[Drop]:
         """Look at no more than `most` of the new files; return those that are quiet already."""
         chunk, self._fresh = self._fresh[:most], self._fresh[most:]
-        drops = [self._check(name, now, wall_s) for name in chunk if name not in self.known]
+        drops = [self._check(name, now, wall_s) for name in chunk if name not in self._quiet]
         return [drop for drop in drops if drop is not None]
 
     @property
@@ -163,7 +169,7 @@ class Intake:
 
     def hint(self, hint: watch.Hint, now: float) -> Drop | None:
         """Take notice of an event; return the drop if it makes one quiet."""
-        if not is_candidate(hint.name, self._suffixes) or hint.name in self.known:
+        if not is_candidate(hint.name, self._suffixes) or not self._is_news(hint.name):
             return None
         found = look(os.path.join(self._root, hint.name))
         if found is None:
@@ -186,14 +192,19 @@ class Intake:
 
     def doubt(self, name: str, now: float) -> None:
         """Wait for this file to settle from now on: it turned out to be unfinished."""
-        self.known.discard(name)
+        self.forget(name)
         found = look(os.path.join(self._root, name))
         if found is not None:
             self._unsettled[name] = _Unsettled(signature(found.status), now, now + self._settle_s)
 
     def forget(self, name: str) -> None:
         """A file of this name is no longer ours to claim; a new one is a new drop."""
-        self.known.discard(name)
+        self._quiet.pop(name, None)
+
+    @property
+    def known(self) -> Set[str]:
+        """The names of those that were handed out and not forgotten since."""
+        return self._quiet.keys()
 
     @property
     def next_at(self) -> float | None:
@@ -204,6 +215,26 @@ class Intake:
     def unsettled(self) -> int:
         """How many candidates may still be written to."""
         return len(self._unsettled)
+
+    def _look_again(self) -> None:
+        """What was edited while it waited counts as new. Events tell it sooner, but not everywhere."""
+        if not self._again:
+            self._again = list(self._quiet)
+        some, self._again = self._again[:LOOK_AGAIN], self._again[LOOK_AGAIN:]
+        for name in some:
+            self._is_news(name)
+
+    def _is_news(self, name: str) -> bool:
+        """Tell whether this file was not handed out as it is now; if so, forget that it was."""
+        if name not in self._quiet:
+            return True
+        try:
+            if signature(os.lstat(os.path.join(self._root, name))) == self._quiet[name]:
+                return False
+        except FileNotFoundError:
+            pass
+        self.forget(name)
+        return True
 
     def _check(self, name: str, now: float, wall_s: float | None) -> Drop | None:
         found = look(os.path.join(self._root, name))
@@ -224,7 +255,7 @@ class Intake:
             entry.quiet_at = now + self._settle_s
             return None
         del self._unsettled[name]
-        self.known.add(name)
+        self._quiet[name] = entry.signature
         return _drop(name, found)
 
     def _stood_still(self, found: Look, wall_s: float | None) -> bool:

@@ -98,6 +98,7 @@ class Watch:
             | InotifyConstants.IN_MOVE_SELF
             | InotifyConstants.IN_ONLYDIR
         )
+        _silence_library()
         status = os.stat(self.path)
         inotify = InotifyFD()
         self._ears = _Ears()
@@ -133,6 +134,15 @@ class Watch:
         if self._ears.is_deaf or self._identity != (status.st_dev, status.st_ino):
             return "the directory was replaced or unmounted"
         return None
+
+
+def _silence_library() -> None:
+    """What watchdog has to say we say ourselves; without a handler its words would stand among our log's lines."""
+    import logging  # late: watchdog has imported it by now
+
+    logger = logging.getLogger("watchdog")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 def _close(inotify: InotifyFD) -> None:

@@ -33,7 +33,14 @@ def until(condition: Callable[[], object], what: str, deadline_s: float = DEADLI
 class Node:
     """One spool, and the workers that a test starts on it. `close` leaves no process behind."""
 
-    def __init__(self, root: Path, *, environ: dict[str, str] | None = None, command: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        environ: dict[str, str] | None = None,
+        command: list[str] | None = None,
+        durability: str = "power",
+    ) -> None:
         self.spool = root / "spool"
         self.work = root / "work"
         self.command = command or [SPOOLDADD]
@@ -41,7 +48,7 @@ class Node:
         self.environ |= environ or {}
         self.workers: list[subprocess.Popen[bytes]] = []
         self.log = root / "worker.log"
-        self.run("init", str(self.spool))
+        self.run("init", "--durability", durability, str(self.spool))
 
     def run(self, *arguments: str, check: bool = True, **options) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
