@@ -41,7 +41,7 @@ def size(size_bytes: int) -> str:
         if number < 1000:
             return f"{number:.3g} {unit}"
         number /= 1024
-    return f"{number:.3g} TiB"
+    return f"{number:.4g} TiB"
 
 
 def counted(number: int, one: str, many: str = "") -> str:
