@@ -16,6 +16,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -213,6 +214,7 @@ def log_events() -> list[str]:
     return _rows(["event", "level", "fields", "meaning"], rows)
 
 
+@cache
 def log_calls() -> dict[str, tuple[list[str], list[str]]]:
     """Find in the code which events are written: by event, the levels and the fields."""
     found: dict[str, tuple[list[str], list[str]]] = {}
@@ -293,6 +295,7 @@ def _summary(path: Path) -> str:
 # -- parts
 
 
+@cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -337,6 +340,11 @@ def filled(text: str) -> str:
 def section_names(text: str) -> list[str]:
     """Return the names of the sections in a page."""
     return [found["name"] for found in _SECTION.finditer(text)]
+
+
+def without_sections(text: str) -> str:
+    """Return what a person has written."""
+    return _SECTION.sub("", text)
 
 
 def outdated() -> dict[Path, str]:

@@ -94,7 +94,9 @@ _CHANGING = (
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<BOOT>"),
     (re.compile(r"\b(pid|elapsed_s|duration_s|cpu_s|max_rss_bytes|size|jobs)(\"?[ =:]+)[\d.]+"), r"\1\2<NUMBER>"),
     (re.compile(r"\b(token|worker|id)( = )\"[^\"]*\""), r"\1\2<TOKEN>"),
-    (re.compile(r"\bpid \d+"), "pid <NUMBER>"),
+    (re.compile(r"\b(pid|supervisor|job) \d+"), r"\1 <NUMBER>"),
+    (re.compile(r"/work/[bcdfghjkmnpqrstvwxz2-9]{10}/"), "/work/<SPOOL>/"),
+    (re.compile(r"^used .*$", re.M), "used <AMOUNTS>"),
     (re.compile(r"\b\d+(\.\d+)? (ms|s|min|h|d|KiB|MiB|GiB|bytes)\b( \d+ (s|min|h)\b)?"), "<AMOUNT>"),
     (re.compile(r"\b\d\d:\d\d(:\d\d)?\b"), "<TIME>"),
     (re.compile(r"[ \t]+"), " "),
@@ -149,7 +151,7 @@ class Reader:
         script = self.home / ".block.sh"
         script.write_text(code)
         assert self._shell.stdin is not None
-        self._shell.stdin.write(f". {script}; printf '\\n%s%d\\n' '{self._marker}' $?\n".encode())
+        self._shell.stdin.write(f". {script}; code=$?; printf '\\n%s%d\\n' '{self._marker}' $code; (exit $code)\n".encode())
         self._shell.stdin.flush()
         return self._read().replace(str(self.home), HOME_SHOWN)
 
@@ -164,7 +166,7 @@ class Reader:
             self.run(f"( {command} ) >/dev/null 2>&1")
             if self.code == 0:
                 return True
-            time.sleep(0.05)
+            time.sleep(0.1)
         return False
 
     def close(self) -> None:
@@ -190,7 +192,9 @@ class Reader:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPOOLDADD_", "XDG_"))}
         path = f"{self._tools}:{Path(sys.executable).parent}:{kept.get('PATH', os.defpath)}"
         kept.pop("COLUMNS", None)
-        return {**kept, "PATH": path, "HOME": str(self.home), "SPOOLDADD_NODE": NODE_SHOWN, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        kept |= {"SPOOLDADD_NODE": NODE_SHOWN, "SPOOLDADD_WORK_DIR": f"{self.home}/.local/state/spooldadd/work"}
+        kept |= {"SPOOLDADD_INTAKE__SETTLE": "0.3s"}  # a test need not wait as long as a reader
+        return {**kept, "PATH": path, "HOME": str(self.home), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
     def _read(self) -> str:
         assert self._shell.stdout is not None
@@ -269,23 +273,13 @@ class Run:
                 self.reader.run_beside(bare.rstrip().removesuffix("&"))
                 parts.append(command)
                 continue
-            came = self._repeated(bare, shown) if "until" in block.notes else self.reader.run(bare)
+            came = self.reader.run(bare)
             same = is_same(shown, came)
             if not same:
                 self._differ(block, f"`{bare}` printed\n{came}\nwhere the page shows\n{shown}")
-            keeps = same and _ELLIPSIS in shown
-            parts.append(command + (shown if keeps or same else came.rstrip("\n") + "\n" if came.strip() else ""))
+            is_kept = same and _ELLIPSIS in shown  # what a person has cut stays cut
+            parts.append(command + (shown if is_kept else came.rstrip("\n") + "\n" if came.strip() else ""))
         return Block(block.language, block.notes, "".join(parts), block.line, block.start, block.end)
-
-    def _repeated(self, command: str, shown: str) -> str:
-        """What a worker has just done may take a moment to show: look a few times, as a reader would."""
-        came = self.reader.run(command)
-        for _ in range(20):
-            if is_same(shown, came):
-                break
-            time.sleep(0.1)
-            came = self.reader.run(command)
-        return came
 
     def _differ(self, block: Block, what: str) -> None:
         self.differences.append(Difference(self.name, block.line, what))
