@@ -109,7 +109,7 @@ def test_a_file_in_the_record_made_by_hand_does_the_same(node):
 
 
 def test_a_cancel_and_a_worker_that_race_for_a_drop_leave_one_record_each(node):
-    """Whoever wins the rename files the job: cancelled or run, and never both. In this process, to be as fast as the worker."""
+    """Whoever wins the rename files the job: cancelled or run, never both. In this process, to be as fast as the worker."""
     node.start("--jobs", "4")
     the_spool = spool.open_spool(str(node.spool))
     count = 60
