@@ -65,7 +65,8 @@ def _fail_often(directory, first):
     for number in range(first, first + EACH):
         name = f"job {number % 5}"
         error = ERRORS[number % 3].format(number)
-        log = f'planted-secret\nTraceback (most recent call last):\n  File "/w/{number}/load.py", line {number}, in load\n{error}\n'
+        step = f'  File "/w/{number}/load.py", line {number}, in load'
+        log = f"planted-secret\nTraceback (most recent call last):\n{step}\n{error}\n"
         notifier.fail(Result(f"{name}.{number}", name, "exit", exit_code=1), log)
         notifier.outbox.flush(notifier.transports)
 
@@ -85,10 +86,8 @@ def test_a_thousand_failures_of_three_causes_are_a_handful_of_mails_and_then_one
         later.succeed(Result(f"job {number}.ok", f"job {number}", "success"))
     later.outbox.flush(later.transports)
 
-    mails = [
-        email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-        for path in (tmp_path / "Maildir/new").iterdir()
-    ]
+    texts = [path.read_bytes() for path in (tmp_path / "Maildir/new").iterdir()]
+    mails = [email.message_from_bytes(text, policy=email.policy.default) for text in texts]
     kinds = [mail["X-Spooldadd-Event"] for mail in mails]
     assert sorted(kinds) == ["digest"] + ["failure"] * 3 + ["recovery"] * 5
     (digest,) = [mail for mail in mails if mail["X-Spooldadd-Event"] == "digest"]
