@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import spooldadd
 from spooldadd import cli, config, layout, lifecycle, log, spec
 from spooldadd.config import OTHER_VARIABLES, PREFIX
 from spooldadd.spec import KeyDescription
@@ -55,20 +56,13 @@ def configuration_keys() -> list[str]:
     return _key_table(config.describe(), variables=True)
 
 
-def configuration_variables() -> list[str]:
-    """List the environment variables that set keys."""
-    rows = [(variable(row), f"`{row.key}`") for row in config.describe() if variable(row)]
-    return _table("variable", "key", rows)
-
-
 def variable(row: KeyDescription) -> str:
     """Name the environment variable that sets a key; a table is set key by key."""
     return "" if row.type.startswith("table") else f"`{PREFIX}{row.key.upper().replace('.', '__')}`"
 
 
 def _key_table(rows: list[KeyDescription], *, variables: bool = False) -> list[str]:
-    titles = ["key", "holds", "default", "meaning"]
-    lines = []
+    titles, lines = ["key", "holds", "default", "meaning"], []
     for row in rows:
         default = row.default if row.default in ("required", "unset", "empty") else f"`{row.default}`"
         cells = [f"`{row.key}`", row.type, default, row.description]
@@ -111,8 +105,7 @@ def _command(name: str) -> list[str]:
     if text.strip():
         lines += ["", *_prose(text.strip())]
     if arguments := arguments_of(name):
-        rows = [(_written(action), _help(action)) for action in arguments]
-        lines += ["", *_table("argument", "meaning", rows)]
+        lines += ["", *_table("argument", "meaning", [(_written(action), _help(action)) for action in arguments])]
     if examples.strip():
         lines += ["", "```text", *(line.removeprefix("  ") for line in examples.rstrip().splitlines()), "```"]
     return lines
@@ -144,9 +137,8 @@ def _help(action: argparse.Action) -> str:
 
 def exit_codes() -> list[str]:
     """List the exit codes."""
-    known = WORDS["exit_codes"]
-    hold_against(known, _exit_code_names(), "exit codes")
-    return _table("code", "meaning", sorted((getattr(cli, name), meaning) for name, meaning in known.items()))
+    hold_against(WORDS["exit_codes"], _exit_code_names(), "exit codes")
+    return _table("code", "meaning", sorted((getattr(cli, name), text) for name, text in WORDS["exit_codes"].items()))
 
 
 def _exit_code_names() -> list[str]:
@@ -250,19 +242,56 @@ def spool_directories() -> list[str]:
 def root_files() -> list[str]:
     """List the files that a person may make in the root."""
     shown = {"HELD_SUFFIX": f"NAME.toml{layout.HELD_SUFFIX}"}
-    words = WORDS["files"]["root"]
-    return _named("file", "what it does", {shown.get(name) or getattr(layout, name): text for name, text in words.items()})
+    named = {shown.get(name) or getattr(layout, name): text for name, text in WORDS["files"]["root"].items()}
+    return _named("file", "what it does", named)
 
 
 def record_files() -> list[str]:
     """List the files of a record."""
     shown = {"ATTEMPTS": f"{layout.ATTEMPTS}/N/"}
-    words = WORDS["files"]["record"]
-    return _named("file", "what it is", {shown.get(name) or getattr(layout, name): text for name, text in words.items()})
+    named = {shown.get(name) or getattr(layout, name): text for name, text in WORDS["files"]["record"].items()}
+    return _named("file", "what it is", named)
 
 
 def _layout_names() -> set[str]:
     return {name for name, value in vars(layout).items() if name.isupper() and isinstance(value, str)}
+
+
+# -- Python
+
+
+def python_api() -> list[str]:
+    """List what `from spooldadd import …` gives, with what each says about itself."""
+    lines: list[str] = []
+    for node in _tree(PACKAGE / "api.py").body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            lines += ["", f"### {node.name}", "", *(ast.get_docstring(node) or "").splitlines()]
+            members = [inner for inner in node.body if isinstance(inner, ast.FunctionDef)]
+            for member in filter(_is_for_callers, members):
+                lines += ["", *_member(node.name, member)]
+    return lines[1:]
+
+
+def _is_for_callers(member: ast.FunctionDef) -> bool:
+    return not member.name.startswith("_") or (member.name == "__init__" and ast.get_docstring(member) is not None)
+
+
+def python_errors() -> list[str]:
+    """List the exceptions that a caller may meet."""
+    every = [node for path in ("errors", "acting") for node in _tree(PACKAGE / f"{path}.py").body]
+    words = {node.name: node for node in every if isinstance(node, ast.ClassDef)}
+    public = [name for name in spooldadd.__all__ if name in words]
+    return _named("exception", "meaning", {name: (ast.get_docstring(words[name]) or "") for name in public})
+
+
+def _member(owner: str, node: ast.FunctionDef) -> list[str]:
+    arguments = ast.unparse(node.args).removeprefix("self").removeprefix(", ")
+    result = f" -> {ast.unparse(node.returns)}" if node.returns and node.name != "__init__" else ""
+    is_property = any(ast.unparse(mark) == "property" for mark in node.decorator_list)
+    handle = owner.lower()
+    shown = f"{owner}({arguments})" if node.name == "__init__" else f"{handle}.{node.name}({arguments}){result}"
+    shown = f"{handle}.{node.name}: {ast.unparse(node.returns)}" if is_property and node.returns else shown
+    return ["```text", shown, "```", "", *(ast.get_docstring(node) or "").splitlines()]
 
 
 # -- modules
@@ -316,7 +345,6 @@ def _rows(titles: list[str], rows: list[list[str]]) -> list[str]:
 SECTIONS: Final[Mapping[str, Callable[[], list[str]]]] = {
     "spec-keys": spec_keys,
     "configuration-keys": configuration_keys,
-    "configuration-variables": configuration_variables,
     "command-list": command_list,
     "command-pages": command_pages,
     "exit-codes": exit_codes,
@@ -328,6 +356,8 @@ SECTIONS: Final[Mapping[str, Callable[[], list[str]]]] = {
     "spool-directories": spool_directories,
     "root-files": root_files,
     "record-files": record_files,
+    "python-api": python_api,
+    "python-errors": python_errors,
     "modules": modules,
 }
 
@@ -355,14 +385,15 @@ def outdated() -> dict[Path, str]:
 
 def main(arguments: list[str]) -> int:
     """Write the sections, or check them."""
-    for path, text in outdated().items():
+    found = outdated()
+    for path, text in found.items():
         name = path.relative_to(REPOSITORY)
         if arguments == ["--check"]:
             print(f"{name} is not current: run `python docs/generate.py`", file=sys.stderr)
         else:
             path.write_text(text, encoding="utf-8")
             print(f"wrote {name}")
-    return 1 if arguments == ["--check"] and outdated() else 0
+    return int(arguments == ["--check"] and bool(found))
 
 
 if __name__ == "__main__":

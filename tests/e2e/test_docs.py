@@ -1,6 +1,8 @@
 """The pages are followed as a reader would: each block runs as it stands, in order, and prints what the page shows."""
 
 import importlib.util
+import json
+import re
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -66,3 +68,34 @@ def test_what_a_page_starts_ends_with_it(tmp_path):
     reader.close()
     assert not reader._processes()
     assert not reader.home.exists()
+
+
+def test_json_objects_have_the_keys_that_the_page_shows(node):
+    page = (REPOSITORY / "docs" / "howto" / "json.md").read_text()
+    documented = dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", page, re.M))
+    node.environ["SPOOLDADD_INTAKE__SETTLE"] = "0.2s"
+    spec = node.spool.parent / "report.toml"
+    spec.write_text('command = ["true"]\n')
+    seen = {"submit SPEC": keys_of(node, "submit", str(spec)), "check SPEC": keys_of(node, "check", str(spec))}
+    rules = json.loads(node.run("explain", "report", "--json").stdout)["rules"]
+    node.drain()
+    seen |= {f"{command} JOB": keys_of(node, command, "report") for command in ("explain", "status", "wait")}
+    seen |= {command: keys_of(node, command) for command in ("status", "recover", "doctor", "config")}
+    job = seen.pop("status JOB")
+    seen["explain JOB"] = [key for key in seen["explain JOB"] if key not in job] + ["rules", *rules[0]]
+    for command, keys in seen.items():
+        assert set(keys) == set(re.findall(r"`(\w+)`", documented[command].partition("; where")[0])), command
+
+
+def keys_of(node, *arguments):
+    """Return the keys of an object, and those of the objects in its lists where the page names them."""
+    table = json.loads(node.run(*arguments, "--json", check=False).stdout)
+    assert table.pop("schema") == 1
+    inner = [
+        key
+        for value in table.values()
+        if isinstance(value, list) and value
+        for key in value[0]
+        if isinstance(value[0], dict)
+    ]
+    return [*table, *inner] if arguments[0] in ("submit", "check", "doctor") else [*table]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import spooldadd
 from spooldadd import cli, config, lifecycle, log, spec
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -166,11 +167,12 @@ def test_the_transcript_stands_within_the_first_lines_of_the_readme():
 
 def test_every_guarantee_names_a_test_that_exists():
     section = TEXTS["README.md"].partition("## What is guaranteed")[2].partition("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("| **")]
-    assert len(rows) == 6
-    for row in rows:
-        named = re.findall(r"`(tests/[^`]+)`", row)
-        assert named, row
+    promises = section.split("\n- **")[1:]
+    assert len(promises) == 6
+    for promise in promises:
+        assert "*Limit:*" in promise, promise
+        named = re.findall(r"`(tests/[^`]+)`", promise.partition("*Shown by*")[2])
+        assert named, promise
         for path in named:
             assert (REPOSITORY / path).exists(), path
 
@@ -187,3 +189,20 @@ def test_transcripts_are_compared_without_what_changes():
     assert pages.is_same("first\n…\nlast\n", "first\nsecond\nthird\nlast\n")
     assert not pages.is_same("first\nlast\n", "first\nsecond\nlast\n")
     assert not pages.is_same('outcome = "exit"\n', 'outcome = "success"\n')
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_the_table_by_hand_has_every_command(command):
+    rows = [line.split("|")[1] for line in TEXTS["docs/howto/by-hand.md"].splitlines() if line.startswith("| `")]
+    assert any(re.search(rf"`{command}\b", row) for row in rows)
+
+
+def test_every_public_name_is_on_the_page_about_python():
+    for name in spooldadd.__all__:
+        assert name == "__version__" or re.search(rf"^### {name}$|^\| `{name}` \|", reference("python"), re.M), name
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if "/decisions/" in name])
+def test_a_decision_says_context_decision_and_consequence_in_half_a_page(name):
+    assert re.findall(r"^\*\*([A-Z][a-z ]+)\.\*\*", OURS[name], re.M) == ["Context", "Decision", "What follows"]
+    assert len(OURS[name].splitlines()) < 30
