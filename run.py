@@ -60,7 +60,7 @@ def installed_level():
 
 
 def install(python, level):
-    """Install the project with what this level needs. `--without-pip`: Debian packs ensurepip apart, so pip comes from outside."""
+    """Install the project with what this level needs. pip comes from outside: Debian packs ensurepip apart."""
     if not READY.exists():
         call(python, "-m", "venv", "--clear", "--without-pip", VENV)
     target = "." if level == "run" else f".[{level}]"

@@ -24,10 +24,11 @@ each command, and `api` is the same for programs:
     job = Spool("/srv/spool").submit("nightly.toml")
     print(job.wait()["outcome"])
 
-This module imports nothing: the launcher loads it, and every fork would pay for it.
+This module imports next to nothing: the launcher loads it, and every fork would pay for it.
 """
 
-__version__ = "0.1.0"
+from spooldadd.release import __version__
+
 __all__ = [
     "Job",
     "NoSuchJob",

@@ -169,7 +169,8 @@ def _predicate(error: ErrorDetails) -> tuple[str, str | None]:
         return "is missing", f"add `{error['loc'][-1]} = …`"
     if name == "too_short":
         return "must not be empty", None
-    return f"cannot be used: {error['msg'][:1].lower()}{error['msg'][1:]}", None
+    sentence = error["msg"].removeprefix("Value error, ")
+    return f"cannot be used: {sentence[:1].lower()}{sentence[1:]}", None
 
 
 def _plain(number: float) -> str:

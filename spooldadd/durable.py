@@ -102,6 +102,14 @@ def move(source: str, target: str, *, sync: bool) -> None:
         sync_move(source, target)
 
 
+def unlink_if_there(path: str) -> None:
+    """Remove a file of ours that may be gone already."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
 def printable(name: str) -> str:
     """Return a file name with the bytes that are no text shown as `\\xNN`: for messages and for TOML."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -15,9 +15,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from spooldadd import layout, lifecycle, names, process, spawn, spool, supervisor, tree, workdir
+from spooldadd import building, layout, lifecycle, names, process, spawn, spool, supervisor, tree, workdir
 from spooldadd.config import Config
 from spooldadd.ending import Ending, exit_fields, judge
+from spooldadd.guard import Verdict
 from spooldadd.plan import Plan
 from spooldadd.planning import base_environ, make_plan
 from spooldadd.spec import Spec
@@ -82,6 +83,10 @@ class _Foreground:
         self._heed_signals()
         workdir.make(self._plan.work_dir, self._plan.config)
         ending = Ending()
+        built = self._build()
+        if isinstance(built, Verdict):
+            return self._ended(built.outcome, built.sentence, SIGNAL_BASE + self._stopped_by if self._stopped_by else 1)
+        self._plan.environ |= built.environ
         try:
             pid = supervisor.start_job(self._plan, (1, 2), (self._scratch, self._plan.work_dir))
         except spawn.CannotStart as error:
@@ -90,6 +95,19 @@ class _Foreground:
         outcome, sentence = judge(self._plan.limits, ending)
         code = exit_code_of(outcome, exit_fields(ending.status))
         return self._ended(outcome, sentence, SIGNAL_BASE + self._stopped_by if self._stopped_by else code)
+
+    def _build(self) -> building.Built | Verdict:
+        """Build what is not ready; its progress goes to standard error, so that standard output is the job's alone."""
+        if self._plan.build is None:
+            return building.Built()
+        environ = supervisor.job_environ(self._plan, self._scratch)
+        ready = building.ready(self._plan, environ)
+        if ready is not None:
+            return ready
+        try:
+            return building.build(self._plan, environ, 2, self._cancel)
+        except (spawn.CannotStart, OSError) as error:
+            return Verdict(lifecycle.BUILD, f"its build cannot be started: {error}")
 
     def _heed_signals(self) -> None:
         """A signal to us is a cancel of the job: the guard hears of it by the signal that wakes it."""

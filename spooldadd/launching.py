@@ -208,4 +208,3 @@ def read_policy(spec_path: str) -> lifecycle.Policy:
         return policy(parse((found.data if found else None) or b"", source=layout.SPEC))
     except InvalidSpec:
         return lifecycle.Policy()
-

@@ -15,10 +15,9 @@ LEVELS = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # the numbers of sys
 FORMATS = ("plain", "json", "journal")
 EVENTS = frozenset({
     "worker-started", "worker-stopping", "worker-stopped", "draining", "config-warning", "paused", "resumed",
-    "claimed", "claim-lost", "put-back", "started", "finished", "filed", "invalid", "lost", "recovered", "removed",
-    "supervisor-gone", "launcher-gone", "supervisor-told-to-stop", "left-processes", "waiting-for-processes",
-    "spool-away", "spool-back", "spool-trouble", "watch-replaced", "conflict-copy", "ignored", "not-quiet", "filing-waits",
-    "work-dir-removed", "cancelled", "kept", "not-kept", "foreign", "failed",
+    "claimed", "claim-lost", "put-back", "building", "started", "finished", "filed", "lost", "recovered", "removed",
+    "supervisor-gone", "left-processes", "spool-away", "spool-back", "spool-trouble", "watch-replaced", "conflict-copy",
+    "ignored", "filing-waits", "work-dir-removed", "not-kept", "foreign", "failed",
 })  # fmt: skip
 Value = "str | int | float | bool | None"
 
@@ -75,7 +74,8 @@ def _journal(level: str, event: str, fields: dict[str, object]) -> str:
 
 def _json(level: str, event: str, fields: dict[str, object]) -> str:
     entries = {"at": timestamp(time.time()), "level": level, "event": event, **fields}
-    return "{" + ", ".join(f"{quote(key)}: {_json_value(value)}" for key, value in entries.items()) + "}"
+    pairs = [f"{quote(key)}: {_json_value(value)}" for key, value in entries.items() if value is not None]
+    return "{" + ", ".join(pairs) + "}"
 
 
 def _pairs(event: str, fields: dict[str, object]) -> str:
@@ -92,8 +92,6 @@ def _plain_value(value: object) -> str:
 
 
 def _json_value(value: object) -> str:
-    if value is None:
-        return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

@@ -7,6 +7,7 @@ Both are of one release and one interpreter, so the wire form is `marshal`, whic
 from __future__ import annotations
 
 import marshal
+import os
 
 from spooldadd.lifecycle import Policy
 
@@ -31,10 +32,14 @@ class Plan:
 
     __slots__ = (
         "attempt",
+        "build",
+        "cache_dir",
         "claimed_at_s",
         "command",
         "config",
         "environ",
+        "environment",
+        "environment_environ",
         "job",
         "keep_files",
         "keep_workdir",
@@ -67,12 +72,20 @@ class Plan:
         self.stdin = b""
         self.config: bytes | None = None
         self.work_dir = ""  # made for this attempt, on the node's own disk
+        self.build: bytes | None = None  # what the builder is told; None where nothing has to be built
+        self.cache_dir = ""
+        self.environment = ""  # the key of a Python environment that is ready: then no builder is needed
+        self.environment_environ: dict[str, str] = {}
         self.split_output = False
         self.limits = Limits()
         self.policy = Policy()
         self.keep_files: list[str] = []
         self.keep_workdir = "failure"
         self.sync = True
+
+    def environment_marker(self, key: str) -> str:
+        """Return the file whose lock holds this Python environment."""
+        return os.path.join(self.cache_dir, "environments", key, "ready.json")
 
 
 def to_wire(plan: Plan) -> bytes:

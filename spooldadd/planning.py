@@ -6,9 +6,11 @@ import fnmatch
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 
-from spooldadd import lifecycle, names, record
+from spooldadd import layout, lifecycle, names, record
 from spooldadd.config import Config
+from spooldadd.environment import ready
 from spooldadd.plan import Limits, Plan
 from spooldadd.spec import Spec
 from spooldadd.spool import Claim
@@ -41,7 +43,8 @@ def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Con
     plan.name = spec.name or names.job_name(claimed.job)
     plan.queue = spec.queue
     facts = JobFacts(claimed.job, plan.name, claimed.attempt, plan.queue, record.moment(claimed.submitted_at_s))
-    rendered = render(spec, Context(facts, node))
+    context = Context(facts, node)
+    rendered = render(spec, context)
     plan.root = root
     plan.record = claimed.record
     plan.job = claimed.job
@@ -54,12 +57,38 @@ def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Con
     plan.stdin = rendered.stdin.encode()
     plan.config = json.dumps(dict(rendered.config), ensure_ascii=False, indent=2).encode() if rendered.config else None
     plan.work_dir = os.path.join(work_root, claimed.record)
+    _plan_build(plan, rendered, context, config)
     plan.split_output = rendered.run.split_output
     plan.limits = _limits(rendered, config)
     plan.policy = policy(rendered)
     plan.keep_files = list(rendered.keep.files)
     plan.keep_workdir = rendered.keep.workdir
     return plan
+
+
+def _plan_build(plan: Plan, spec: Spec, context: Context, config: Config) -> None:
+    """Say what the builder has to do, and whether it need not be started because all of it is ready."""
+    if not (spec.python or spec.files or spec.build):
+        return
+    told = spec.model_dump(include={"python", "files", "build"}, by_alias=True, exclude_unset=True, mode="json")
+    base_dirs = (os.path.join(plan.root, layout.RUNNING, plan.record), plan.root)
+    plan.cache_dir = config.cache_dir
+    plan.build = json.dumps({
+        "schema": 1,
+        "work_dir": plan.work_dir,
+        "cache_dir": config.cache_dir,
+        "secrets_dir": config.secrets_dir or "",
+        "base_dirs": base_dirs,
+        "redis_url": config.redis_url or "",
+        "variables": {"vars": dict(spec.vars), "job": asdict(context.job), "node": {"name": context.node}},
+        **told,
+    }, default=str).encode()  # fmt: skip
+    if spec.python and not (spec.files or spec.build):
+        found = ready.find_ready(config.cache_dir, told["python"], base_dirs)
+        if found is not None:
+            os.close(found.hold_fd)  # the supervisor takes a hold of its own, or builds
+            plan.environment = found.key
+            plan.environment_environ = {"VIRTUAL_ENV": found.path, "PYTHONPYCACHEPREFIX": found.pycache}
 
 
 def policy(spec: Spec) -> lifecycle.Policy:

@@ -90,6 +90,15 @@ class Sources:
                 drops.append(drop)
         return [self._launching.entry_of(drop) for drop in drops]
 
+    def has_changed(self, entry: Entry) -> bool:
+        """Tell whether this is a record that is not as it was when it was queued. A drop is looked at after the claim."""
+        return entry.is_record and self.waiting.has_changed(entry.key)
+
+    def look_again(self, entry: Entry) -> list[Entry]:
+        """Return the entry of a record as it is now, if it may still be claimed."""
+        again = self.waiting.add(entry.key)
+        return [] if again is None else [again]
+
     def forget(self, entry: Entry) -> None:
         """This entry was claimed, here or elsewhere."""
         if entry.is_record:

@@ -19,7 +19,7 @@ import signal
 import socket
 import time
 
-from spooldadd import durable, filing, layout, lifecycle, process, record, spawn, workdir
+from spooldadd import building, durable, filing, layout, lifecycle, process, record, spawn, workdir
 from spooldadd.channel import receive
 from spooldadd.ending import Ending, exit_fields, judge
 from spooldadd.errors import ClaimLost, SpoolError
@@ -73,6 +73,8 @@ class Attempt:
         self.own_start = own_start
         self.places = layout.Layout(plan.root)
         self.record = os.path.join(self.places.running, plan.record)
+        self.environment = ""
+        self.held_fds: list[int] = []
         self.started_at_s = time.time()
         self.started = time.monotonic()
 
@@ -130,11 +132,17 @@ class Attempt:
         try:
             return self._run_job(logs)
         finally:
-            for fd in set(logs):
+            for fd in {*logs, *self.held_fds}:
                 os.close(fd)
 
     def _run_job(self, logs: tuple[int, int]) -> dict[str, object]:
         ending = Ending()
+        built = self._build()
+        if isinstance(built, Verdict):
+            return self._conclude(built.outcome, built.sentence, ending)
+        self.plan.environ |= built.environ
+        self.environment = built.environment
+        self.held_fds = [] if built.hold_fd is None else [built.hold_fd]
         ending.oom_kills = process.out_of_memory_kills()
         try:
             pid = start_job(self.plan, logs, (self.record, self.plan.work_dir))
@@ -147,6 +155,24 @@ class Attempt:
         cut_logs(self.plan.limits, logs, ending)
         outcome, sentence = judge(self.plan.limits, ending)
         return self._conclude(outcome, sentence, ending)
+
+    def _build(self) -> building.Built | Verdict:
+        """Build what the spec asks for; where all of it is ready, only hold it."""
+        plan = self.plan
+        if plan.build is None:
+            return building.Built()
+        environ = job_environ(plan, self.record)
+        ready = building.ready(plan, environ)
+        if ready is not None:
+            return ready
+        self.log.info("building", job=plan.job, attempt=plan.attempt, node=plan.node)
+        log = self._persist("spool-trouble", lambda: building.open_log(self.record))
+        try:
+            return building.build(plan, environ, log, os.path.join(self.record, layout.CANCEL))
+        except (spawn.CannotStart, OSError) as error:
+            return Verdict(lifecycle.BUILD, f"its build cannot be started: {error}")
+        finally:
+            os.close(log)
 
     def _say_started(self, pid: int) -> None:
         plan = self.plan
@@ -199,6 +225,7 @@ class Attempt:
             "max_rss_bytes": ending.max_rss_bytes or None,
             "kept": kept or None,
             "workdir": plan.work_dir if self._stays(outcome) else None,
+            "environment": self.environment or None,
         }
         if decision.state == lifecycle.WAITING:
             result["next_attempt_at"] = record.moment(time.time() + decision.delay_s)
@@ -221,9 +248,7 @@ class Attempt:
     def _write_and_file(self, result: dict[str, object]) -> str:
         state = str(result["state"])
         self._persist("filing-waits", lambda: self._write_result(result))
-        self._persist(
-            "filing-waits", lambda: filing.file_record(self.places, self.plan.record, state, sync=self.plan.sync)
-        )
+        self._persist("filing-waits", lambda: filing.file_record(self.places, self.plan.record, state, sync=self.plan.sync))
         self._say_filed(result)
         return state
 

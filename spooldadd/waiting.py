@@ -44,6 +44,13 @@ class WaitingRecords:
         self.known.add(job)
         return self._entry(job, path)
 
+    def has_changed(self, job: str) -> bool:
+        """Tell whether something in this record is not as it was when its entry was made: a hold, for one."""
+        try:
+            return os.stat(os.path.join(self._places.waiting, job)).st_mtime_ns != self._seen.get(job)
+        except OSError:
+            return True
+
     def forget(self, job: str) -> None:
         """This record is no longer in `waiting/`."""
         self._seen.pop(job, None)

@@ -14,7 +14,7 @@ import selectors
 import time
 from dataclasses import dataclass, field, replace
 
-from spooldadd import __version__, layout, recovery, spool
+from spooldadd import layout, recovery, spool
 from spooldadd.adopted import Adopted
 from spooldadd.backlog import Backlog, Entry
 from spooldadd.config import Config
@@ -24,6 +24,7 @@ from spooldadd.launching import Launching, NotQuiet, Refused
 from spooldadd.log import Log
 from spooldadd.nodes import NodeFile
 from spooldadd.plan import Plan
+from spooldadd.release import __version__
 from spooldadd.room import Room
 from spooldadd.sources import Sources
 from spooldadd.watch import Watch
@@ -200,6 +201,9 @@ class Worker:
             if entry is None:
                 self._sources.listen_again()
                 return
+            if self._sources.has_changed(entry):
+                self._take_in(self._sources.look_again(entry))
+                continue
             try:
                 self._start(entry)
             except ClaimLost as error:

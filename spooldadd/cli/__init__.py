@@ -12,9 +12,9 @@ import os
 import sys
 from types import ModuleType
 
-from spooldadd import __version__
 from spooldadd.cli.common import UsageError
 from spooldadd.errors import ConfigError, NoSuchJob, SpooldaddError, SpoolError
+from spooldadd.release import __version__
 
 FINE, FAILED, USAGE, NO_SUCH_JOB, UNUSABLE, TIMED_OUT, LATER, CONFIGURATION = 0, 1, 2, 3, 4, 5, 75, 78
 EXIT_CODES = """exit codes:
@@ -59,6 +59,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    _open_standard_streams()
     words = sys.argv[1:] if arguments is None else arguments
     parser = global_parser()
     options = parser.parse_args(words)
@@ -115,6 +116,14 @@ def command_parser(command: str, module: ModuleType) -> argparse.ArgumentParser:
     add_global_options(parser)
     module.add_arguments(parser)
     return parser
+
+
+def _open_standard_streams() -> None:
+    """A closed stream's number goes to the next file that is opened, and what was meant for the stream into that file."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, os.fdopen(fd, mode, closefd=False))
 
 
 def _guarded(module: ModuleType, options: argparse.Namespace) -> int:

@@ -13,9 +13,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from spooldadd import __version__, layout
+from spooldadd import layout
 from spooldadd.cli import EXIT_CODES, roff, shapes
 from spooldadd.cli.shapes import Shape
+from spooldadd.release import __version__
 
 SUMMARY = "drop a TOML spec into a directory, find it in done/ or failed/ with its logs and the reason"
 ENVIRONMENT = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path as FilePath
 from typing import Final
 
-from spooldadd.config.models import Config, Provenance, default_work_dir, home, user_dir
+from spooldadd.config.models import Config, Provenance, default_cache_dir, default_work_dir, home, user_dir
 from spooldadd.config.overrides import Override, from_environ, from_options
 from spooldadd.errors import ConfigError
 from spooldadd.problems import Problem, dotted, in_order, summary
@@ -78,7 +78,10 @@ def _checked(source: Source, table: dict[str, object], environ: Mapping[str, str
     overrides = [*found.overrides, *options]
     merged = _with_overrides(table, overrides)
     merged.setdefault("work_dir", default_work_dir(environ, os.getuid()))
-    merged["work_dir"] = _without_tilde(merged["work_dir"], environ)
+    merged.setdefault("cache_dir", default_cache_dir(environ, os.getuid()))
+    for key in ("work_dir", "cache_dir", "secrets_dir"):
+        if key in merged:
+            merged[key] = _without_tilde(merged[key], environ)
     try:
         config = validate(Config, merged, source)
     except Unreadable as error:

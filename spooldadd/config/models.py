@@ -63,6 +63,17 @@ def _work_dir_of_this_process() -> str:
     return default_work_dir(os.environ, os.getuid())
 
 
+def default_cache_dir(environ: Mapping[str, str], uid: int) -> str:
+    """Name the directory for what can be made again: of the system for root, else of the user."""
+    if uid == 0:
+        return "/var/cache/spooldadd"
+    return os.path.join(user_dir(environ, "XDG_CACHE_HOME", ".cache"), "spooldadd")
+
+
+def _cache_dir_of_this_process() -> str:
+    return default_cache_dir(os.environ, os.getuid())
+
+
 def _directory(value: str) -> str:
     if not os.path.isabs(value):
         raise refuse("must be an absolute path", "begin it with `/`, or with `~/` for your home directory")
@@ -217,6 +228,17 @@ class Config(Table):
         default_factory=_work_dir_of_this_process,
         description="Where jobs run, on the node's own disk; unset, `/var/lib/spooldadd/work` for root, "
         "else `~/.local/state/spooldadd/work`.",
+    )
+    cache_dir: Directory = Field(
+        default_factory=_cache_dir_of_this_process,
+        description="Where downloads and Python environments are kept, on the node's own disk; unset, "
+        "`/var/cache/spooldadd` for root, else `~/.cache/spooldadd`.",
+    )
+    secrets_dir: Directory | None = Field(
+        default=None, description="Where secrets that specs name are, one file each, readable for the worker only."
+    )
+    redis_url: str | None = Field(
+        default=None, description="A Redis server through which nodes share what they know of downloads; unset, none."
     )
     intake: Intake = Field(default_factory=Intake, description="How dropped files are found and taken.")
     limits: DefaultLimits = Field(default_factory=DefaultLimits, description="Limits for specs that set none.")

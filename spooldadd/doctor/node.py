@@ -9,9 +9,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from spooldadd import __version__, filesystem
+from spooldadd import filesystem
 from spooldadd.doctor.model import Check, Subject, failed, listed, ok, warned
 from spooldadd.inspect import workers
+from spooldadd.release import __version__
 
 # A worker has about twenty files open, and some for each running job: its supervisor's channel, its lease while it is
 # handed over, its log while somebody reads it.

@@ -1,4 +1,6 @@
-"""The builder: a program that makes what one job needs, then ends. `python -m spooldadd.environment PLAN RESULT`.
+"""The builder: a program that makes what one job needs, then ends. `python -P -m spooldadd.environment PLAN RESULT`.
+
+`-P` matters where it is started in a directory that others write: a `requests.py` there must not be what we import.
 
 Files first, since requirements and steps may be among them; then Python; then the steps, which use both. What it prints
 on stdout is the build log. It says how it went by its exit code (0, or 1 for a build error) and in RESULT, which is
@@ -32,7 +34,7 @@ from spooldadd.environment.report import Report
 from spooldadd.environment.steps import Bench, end_descendants, run_step
 from spooldadd.errors import BuildError
 
-USAGE = "usage: python -m spooldadd.environment PLAN RESULT     (PLAN may be - for stdin)"
+USAGE = "usage: python -P -m spooldadd.environment PLAN RESULT     (PLAN may be - for stdin)"
 # A reason is one line in a mail's subject and in `status`; the whole story is in the build log.
 MAX_REASON = 1_000
 

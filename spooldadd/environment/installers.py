@@ -278,11 +278,11 @@ def find_pip() -> str:
 def _lock_of_report(text: str) -> str:
     """Write the requirements that a report of pip names. Source: pip's "Installation Report", version 1."""
     lines = []
-    for item in json.loads(text)["install"]:
-        told = item["download_info"]
-        name = f"{item['metadata']['name']}=={item['metadata']['version']}"
+    for package in json.loads(text)["install"]:
+        told = package["download_info"]
+        name = f"{package['metadata']['name']}=={package['metadata']['version']}"
         hashes = told.get("archive_info", {}).get("hashes", {})
-        pin = f"{item['metadata']['name']} @ {told['url']}" if item["is_direct"] else name
+        pin = f"{package['metadata']['name']} @ {told['url']}" if package["is_direct"] else name
         lines.append(" ".join([pin, *(f"--hash={kind}:{value}" for kind, value in sorted(hashes.items()))]))
     return "\n".join(sorted(lines)) + "\n"
 

@@ -11,7 +11,7 @@ import re
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, Strict, model_validator
 
 from spooldadd import units
 
@@ -97,6 +97,8 @@ IndexUrl = Annotated[str, AfterValidator(_check_index)]
 Place = Annotated[str, AfterValidator(check_place)]
 Secret = Annotated[str, AfterValidator(_check_secret)]
 Sha256 = Annotated[str, BeforeValidator(lambda v: v.lower() if isinstance(v, str) else v), Field(pattern=r"^[0-9a-f]{64}$")]
+# Written as it is read, so that a rendered spec and the builder's plan are read by the same rule.
+Mode = Annotated[int, BeforeValidator(_mode_bits), PlainSerializer("{:04o}".format)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration)]
 
 
@@ -127,9 +129,7 @@ class FileEntry(Table):
         "directory to unpack into, default the work directory.",
     )
     sha256: Sha256 | None = Field(default=None, description="The content must have this sum. Then it is fetched only once.")
-    mode: Annotated[int, BeforeValidator(_mode_bits)] | None = Field(
-        default=None, description='Permissions in octal as text, such as `"0600"`.'
-    )
+    mode: Mode | None = Field(default=None, description='Permissions in octal as text, such as `"0600"`.')
     template: bool = Field(default=False, description="Render the file as a template with the spec's variables.")
     unpack: bool = Field(default=False, description="It is a tar or zip archive: unpack it.")
     strip: int = Field(default=0, ge=0, le=100, description="Leave out that many leading directories of each name.")
@@ -137,6 +137,14 @@ class FileEntry(Table):
         default_factory=dict,
         description="Sent with the request, to the URL's own host only; values may be secrets by name.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone_is_a_source(cls, table: object) -> object:
+        """With `path` alone, a file of that name beside the spec is copied to that name."""
+        if isinstance(table, dict) and "path" in table and not {"url", "source", "content"} & table.keys():
+            return {**table, "source": table["path"]}
+        return table
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 from spooldadd import nodes
+from spooldadd.inspect import tables
+from spooldadd.inspect.listing import entries
 from spooldadd.layout import Layout
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would take a tenth of the time of `status`
@@ -46,8 +48,14 @@ class Node:
 
 def all_nodes(places: Layout) -> list[Node]:
     """Return every node that ever served this spool."""
-    found = nodes.read_all(places).items()
-    return [Node(name, table, is_serving=_is_serving(places, name, table)) for name, table in found]
+    found = []
+    for entry in sorted(entries(places.nodes)):
+        # Not by `nodes.read_all`: `tomllib` would take half the time of `status`.
+        table = tables.read(os.path.join(places.nodes, entry)) if entry.endswith(".toml") else None
+        if table is not None:
+            name = entry.removesuffix(".toml")
+            found.append(Node(name, table, is_serving=_is_serving(places, name, table)))
+    return found
 
 
 def suffixes(found: list[Node]) -> tuple[str, ...]:

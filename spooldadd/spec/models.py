@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
 from spooldadd.complaints import refuse
+from spooldadd.environment.models import BuildStep, FileEntry, PythonTable
 from spooldadd.reading import Source
 from spooldadd.spec.fields import (
     Command,
@@ -147,6 +148,15 @@ class Spec(Table):
         description=f"Written to a JSON file that `{SETTINGS_VARIABLE}` names in the job's environment.",
     )
     limits: Limits = Field(default_factory=Limits, description="Bounds that end the job when it crosses them.")
+    python: PythonTable | None = Field(
+        default=None, description="The Python environment that the command finds on its PATH."
+    )
+    files: Annotated[tuple[FileEntry, ...], Field(strict=False)] = Field(
+        default=(), description="Files that are put into the work directory first, in order."
+    )
+    build: Annotated[tuple[BuildStep, ...], Field(strict=False)] = Field(
+        default=(), description="Commands that are run in the work directory before the command, in order."
+    )
     retry: Retry = Field(default_factory=Retry, description="Whether a failed attempt is followed by another.")
     run: Run = Field(default_factory=Run, description="When and how the command is started.")
     keep: Keep = Field(default_factory=Keep, description="What remains of the work directory.")

@@ -8,7 +8,16 @@ from typing import Final
 from spooldadd.tomlpos import Path
 
 # By the keys of the file. `vars` is missing on purpose: a variable that could hold a template could hold itself.
-TEMPLATED: Final[tuple[tuple[str, ...], ...]] = (("command",), ("stdin",), ("env",), ("config",), ("keep", "files"))
+TEMPLATED: Final[tuple[tuple[str, ...], ...]] = (
+    ("command",),
+    ("stdin",),
+    ("env",),
+    ("config",),
+    ("keep", "files"),
+    ("python",),
+    ("files",),
+    ("build",),
+)
 _MARKS: Final = ("{{", "{%", "{#")
 
 Change = Callable[[Path, str], str]
@@ -54,7 +63,12 @@ def _changed(value: object, path: Path, change: Change) -> object:
     if isinstance(value, str):
         return change(path, value) if has_template(value) else value
     if isinstance(value, dict):
-        return {key: _changed(part, (*path, key), change) for key, part in value.items()}
+        return {key: part if _is_raw(path, key) else _changed(part, (*path, key), change) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_changed(part, (*path, index), change) for index, part in enumerate(value)]
     return value
+
+
+def _is_raw(path: Path, key: str) -> bool:
+    """The content of a file is a text of its own: `template = true` beside it says that the builder is to render it."""
+    return path[0] == "files" and key == "content"

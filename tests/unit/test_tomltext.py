@@ -123,7 +123,7 @@ def test_the_module_imports_nothing_because_the_launcher_loads_it():
         "print(sorted(set(sys.modules) - before))"
     )
     result = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert result.stdout.strip() == "['__future__', 'spooldadd', 'spooldadd.tomltext']"
+    assert result.stdout.strip() == "['__future__', 'spooldadd', 'spooldadd.release', 'spooldadd.tomltext']"
 
 
 ROOT = tomltext.__file__.removesuffix("/spooldadd/tomltext.py")

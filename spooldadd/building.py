@@ -1,0 +1,134 @@
+"""Start the builder for one attempt and take its answer. Light: the launcher loads it.
+
+The builder is a fresh program, so it is always of the installed release, and what is heavy (HTTP, archives, package
+installers) is never in a supervisor. It reads its plan from standard input, prints the build log, and leaves an answer.
+
+If we die here: the builder ends by itself or goes on holding the lease; what it had half-made is of no use to anybody, and
+the attempt is lost as any other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+
+from spooldadd import durable, layout, lifecycle, process, spawn
+from spooldadd.guard import Guard, Verdict
+from spooldadd.plan import Limits, Plan
+from spooldadd.tree import Tree
+
+PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Runs the package that lies beside us, however it was installed, and nothing from the current directory.
+START = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('spooldadd.environment', run_name='__main__')"
+)
+
+
+class Built:
+    """What the builder answered: process variables for the job, and a hold on its Python environment."""
+
+    __slots__ = ("environ", "environment", "hold_fd")
+
+    def __init__(self) -> None:
+        self.environ: dict[str, str] = {}
+        self.environment = ""
+        self.hold_fd: int | None = None
+
+
+def ready(plan: Plan, environ: dict[str, str]) -> Built | None:
+    """Hold the environment that the worker found ready; None where there is none, or it went meanwhile."""
+    if not plan.environment:
+        return None
+    built = Built()
+    built.hold_fd = hold(plan.environment_marker(plan.environment))
+    if built.hold_fd is None:
+        return None
+    search = os.path.join(plan.environment_environ["VIRTUAL_ENV"], "bin") + os.pathsep + environ.get("PATH", os.defpath)
+    built.environ = {**plan.environment_environ, "PATH": search}
+    built.environment = plan.environment
+    return built
+
+
+def open_log(record: str) -> int:
+    """Open the build log of an attempt. Raises: OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(os.path.join(record, layout.BUILD_LOG), flags, 0o644)
+
+
+def build(plan: Plan, environ: dict[str, str], log: int, cancel: str) -> Built | Verdict:
+    """Build what the plan asks for, in its work directory; return what the job needs, or why there is nothing to run.
+
+    What is printed goes to the descriptor `log`; the build ends when the file `cancel` appears. Raises: OSError;
+    CannotStart where Python itself is gone.
+    """
+    answer_path = f"{plan.work_dir}.built"
+    try:
+        return _run(plan, environ, log, cancel, answer_path)
+    finally:
+        durable.unlink_if_there(answer_path)
+
+
+def _run(plan: Plan, environ: dict[str, str], log: int, cancel: str, answer_path: str) -> Built | Verdict:
+    told = os.memfd_create("build")
+    try:
+        durable.write_all(told, plan.build or b"")
+        os.lseek(told, 0, os.SEEK_SET)
+        command = [sys.executable, "-I", "-c", START, PACKAGE_PARENT, "-", answer_path]
+        tree = Tree(spawn.spawn(sys.executable, command, environ, spawn.Streams(told, log, log)))
+    finally:
+        os.close(told)
+    guard = Guard(tree, _limits(plan), [log], cancel)
+    verdict = guard.watch()
+    tree.end(plan.limits.kill_after_s, guard.is_flooded)
+    if verdict is not None:
+        return (
+            verdict if verdict.outcome == lifecycle.CANCELLED else Verdict(lifecycle.BUILD, f"its build: {verdict.sentence}")
+        )
+    return _read_answer(plan, answer_path, tree.status)
+
+
+def _limits(plan: Plan) -> Limits:
+    """A build has limits of its own for downloads and steps; only a flood of output is common to both."""
+    limits = Limits()
+    limits.output_bytes = plan.limits.output_bytes
+    limits.kill_after_s = plan.limits.kill_after_s
+    return limits
+
+
+def _read_answer(plan: Plan, path: str, status: int | None) -> Built | Verdict:
+    try:
+        with open(path, "rb") as file:
+            answer = json.loads(file.read())
+    except (OSError, ValueError):
+        return Verdict(lifecycle.BUILD, f"its build ended without an answer ({_ended(status)}); see `{layout.BUILD_LOG}`")
+    if not answer["ok"]:
+        return Verdict(lifecycle.BUILD, f"its build failed: {answer['reason']}")
+    built = Built()
+    built.environ = dict(answer["environ"])
+    built.environment = str(answer["environment"])
+    if built.environment:
+        built.hold_fd = hold(plan.environment_marker(built.environment))
+    return built
+
+
+def hold(marker: str) -> int | None:
+    """Hold a Python environment while the job runs, so that no clean-up takes it; None where it cannot be held."""
+    try:
+        fd = os.open(marker, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    os.set_inheritable(fd, True)
+    return fd
+
+
+def _ended(status: int | None) -> str:
+    if status is not None and os.WIFSIGNALED(status):
+        return f"killed by {process.signal_name(os.WTERMSIG(status))}"
+    return "no exit code" if status is None else f"exit code {os.waitstatus_to_exitcode(status)}"
