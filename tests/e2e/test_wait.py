@@ -1,0 +1,90 @@
+"""`wait`: until jobs have ended, whatever becomes of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+
+from tests.support import SPOOLDADD, until
+
+TRUE, FALSE = 'command = ["true"]\n', 'command = ["false"]\n'
+
+
+def waiting(node, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [SPOOLDADD, "wait", *arguments], env=node.environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_it_is_0_when_all_are_done_and_1_when_one_failed(node):
+    node.drop("good.toml", TRUE)
+    node.drop("bad.toml", FALSE)
+    node.drain()
+    assert node.run("wait", "good").returncode == 0
+    done = node.run("wait", "good", "bad", check=False)
+    assert done.returncode == 1
+    assert "failed (exit): it ended with exit code 1" in done.stdout
+
+
+def test_a_file_that_still_waits_is_followed_to_its_end(node):
+    node.drop("good.toml", 'name = "another"\ncommand = ["true"]\n')
+    with waiting(node, "good.toml", "--timeout", "60s") as command:
+        node.drain()
+        assert command.wait(60) == 0
+        assert command.stdout.read().startswith("another.")
+
+
+def test_an_earlier_job_of_the_same_file_is_not_taken_for_it(node):
+    node.drop("job.toml", FALSE)
+    node.drain()
+    node.drop("job.toml", TRUE)
+    with waiting(node, "job.toml", "--timeout", "60s") as command:
+        node.drain()
+        assert command.wait(60) == 0
+
+
+def test_a_submitted_job_is_followed_through_its_attempts(node):
+    node.drop("bad.toml", 'command = ["false"]\n[retry]\nattempts = 3\nbackoff = "50ms"\n')
+    node.start()
+    done = node.run("wait", "bad.toml", "--json", check=False)
+    assert done.returncode == 1
+    answer = json.loads(done.stdout)
+    assert (answer["schema"], answer["timed_out"]) == (1, False)
+    assert [(job["state"], job["attempt"]) for job in answer["jobs"]] == [("failed", 3)]
+
+
+def test_the_time_can_be_over_first(node):
+    node.drop("later.toml", TRUE)
+    done = node.run("wait", "later.toml", "--timeout", "100ms", check=False)
+    assert done.returncode == 5
+    assert "the time is over: `later.toml` is waiting" in done.stderr
+
+
+def test_any_ends_with_the_first(node):
+    node.drop("good.toml", TRUE)
+    node.drop("later.toml.held", TRUE)
+    node.drain()
+    assert node.run("wait", "--any", "good", "later.toml", "--timeout", "60s").returncode == 0
+
+
+def test_an_unknown_job_and_one_that_is_removed_meanwhile_are_3(node):
+    assert node.run("wait", "nothing", check=False).returncode == 3
+    path = node.drop("later.toml", TRUE)
+    with waiting(node, "later.toml") as command:
+        timer = threading.Timer(0.3, path.unlink)
+        timer.start()
+        assert command.wait(60) == 3
+        assert "`later.toml` is gone" in command.stderr.read()
+
+
+def test_a_record_that_a_person_moves_ends_the_wait(node):
+    """`mv` changes the state; whoever waits goes by names alone."""
+    node.drop("long.toml", 'command = ["sleep", "60"]\n')
+    worker = node.start()
+    record = until(lambda: node.records("running", "long"), "it runs")[0]
+    with waiting(node, "long") as command:
+        worker.kill()
+        shutil.move(record, node.spool / "done" / record.name.rsplit(".", 2)[0])
+        assert command.wait(60) == 0
