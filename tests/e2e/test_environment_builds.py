@@ -58,7 +58,7 @@ class Node:
         path.write_text(json.dumps(plan))
         answer = self.root / f"answer{self.count}.json"
         log = self.root / f"build{self.count}.log"
-        command = [sys.executable, "-m", "spooldadd.environment", str(path), str(answer)]
+        command = [sys.executable, "-P", "-m", "spooldadd.environment", str(path), str(answer)]
         with log.open("wb") as file:
             started = subprocess.Popen(command, stdout=file, stderr=file, env=self.environ, cwd="/", **options)
         started.answer, started.log, started.work = answer, log, Path(plan["work_dir"])
@@ -846,3 +846,12 @@ def test_pruning_removes_what_led_to_nothing_and_leaves_what_is_used(node, index
     os.utime(node.cache / "environments" / first.answer["environment"] / "ready.json", (1, 1))
     assert prune_environments(str(node.cache), Bounds(), report).removed == 1
     assert node.build(python=table, files=[file]).code == 0
+
+
+def test_a_place_that_was_made_a_moment_ago_is_not_swept_before_it_has_its_lock(node):
+    fresh, old = (node.cache / "environments" / f".building.key.{name}" for name in ("fresh", "old"))
+    for path in (fresh, old):
+        path.mkdir(parents=True)
+    os.utime(old, (1, 1))
+    node.environments().prune(max_bytes=1 << 40, max_age_s=1e12)
+    assert (fresh.exists(), old.exists()) == (True, False)

@@ -336,6 +336,8 @@ for _ in range(int(count)):
         with open(fetched.blob.path, "rb") as file:
             head = file.read(40).hex()
         print(fetched.how, fetched.blob.sha256, fetched.blob.size_bytes, head, flush=True)
+with open("/proc/self/status") as status:
+    print(*(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
 
 
@@ -362,7 +364,7 @@ def test_three_processes_on_a_changing_url_never_see_a_mixed_header_and_body(web
             with body:
                 seen.append(sha256(body.read()).encode() in metadata)
     outputs = [worker.communicate(timeout=60)[0].split() for worker in workers]
-    assert all(len(output) == 30 * 4 for output in outputs)
+    assert all(len(output) == 30 * 4 + 1 for output in outputs)
     assert len(seen) > 10
     assert all(seen)
 
@@ -380,14 +382,12 @@ def test_2300_megabytes_stay_under_60_megabytes_of_memory(web, bench):
     size = 2_300_000_000
     url = web.put("/big", zeros=size, etag='"big"', cuts=[size // 2])
     worker = fetch_elsewhere(bench, url)
-    how, _, got, _ = worker.stdout.read().split()
-    _, status, usage = os.wait4(worker.pid, 0)
-    worker.returncode = os.waitstatus_to_exitcode(status)
-    worker.stdout.close()
+    # Of its own address space: what `wait4` says begins with the memory of the process that forked it, which is ours.
+    how, _, got, _, peak_kb = worker.communicate(timeout=500)[0].split()
     shutil.rmtree(bench.root / "cache")
-    print(f"peak memory {usage.ru_maxrss / 1024:.1f} MB, cpu {usage.ru_utime + usage.ru_stime:.1f} s")
+    print(f"peak memory {int(peak_kb) / 1024:.1f} MB")
     assert (how, int(got)) == ("resumed", size)
-    assert usage.ru_maxrss < 60 * 1024
+    assert int(peak_kb) < 60 * 1024
 
 
 def test_progress_is_told_now_and_then(web, bench):

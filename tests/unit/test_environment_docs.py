@@ -46,7 +46,7 @@ def test_the_plans_are_built(text, tmp_path):
     for name in ("work", "spec"):
         (tmp_path / name).mkdir()
     (tmp_path / "plan").write_text(text)
-    command = [sys.executable, "-m", "spooldadd.environment", "plan", "result"]
+    command = [sys.executable, "-P", "-m", "spooldadd.environment", "plan", "result"]
     done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin"}, timeout=60)
     assert done.returncode == 0
     assert (tmp_path / "work/copy.ini").read_text() == "region = north\n"
