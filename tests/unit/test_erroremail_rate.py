@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import stat
+import threading
 
 import pytest
 
@@ -91,10 +92,24 @@ def test_a_link_is_not_followed(tmp_path, counter, capsys):
     assert (tmp_path / "other").read_text() == "precious"
 
 
-def test_a_stuck_lock_does_not_hold_up_a_mail(counter, capsys):
+def test_a_stuck_lock_does_not_hold_up_a_mail(counter, capsys, monkeypatch):
+    monkeypatch.setattr("spooldadd.erroremail.LOCK_WAIT_S", 0.05)
     with open(counter.path, "w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         assert counter.take() == 0
+    assert "not counted" in capsys.readouterr().err
+
+
+def test_a_count_waits_for_the_lock_of_another_process(counter):
+    with open(counter.path, "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        taking = threading.Thread(target=counter.take)
+        taking.start()
+        taking.join(0.1)
+        assert taking.is_alive()
+        fcntl.flock(stream, fcntl.LOCK_UN)
+        taking.join(20)
+        assert not taking.is_alive()
 
 
 def test_the_default_file_is_in_a_directory_of_our_own(tmp_path, monkeypatch, capsys):

@@ -115,6 +115,17 @@ def test_the_hourly_limit_holds_back_and_one_mail_says_how_many():
     assert run.fail("cause 11", "name 11") is Verdict.COUNT
 
 
+def test_a_cause_whose_first_mail_is_held_back_is_not_held_back_again():
+    run = Run()
+    for number in range(5):
+        run.fail(f"cause {number}", f"name {number}")
+    assert run.fail("held", "x") is Verdict.HOLD
+    assert run.succeed("x")[0] is Verdict.HOLD
+    assert run.fail("held", "x") is Verdict.COUNT
+    (held,) = run.tell(after_s=HOUR_S)
+    assert held.mails == 2 and [each.count for each in held.repeats] == [2]
+
+
 def test_a_thousand_failures_of_three_causes_are_a_handful_of_mails_that_account_for_all():
     run = Run(Rules())
     for number in range(1000):
