@@ -1,0 +1,36 @@
+import pytest
+
+from spooldadd.lifecycle import Policy
+from spooldadd.plan import Limits, Plan, from_wire, to_wire
+
+
+def values(thing):
+    return {name: getattr(thing, name) for name in type(thing).__slots__ if name not in ("limits", "policy")}
+
+
+def test_a_plan_comes_through_the_wire_as_it_was():
+    plan = Plan()
+    plan.root, plan.record, plan.command = "/srv/spöol\udcff", "a.1.b", ["sh", "-c", "x\0"]
+    plan.environ, plan.stdin, plan.config = {"A": "1"}, b"\0\xff", b"{}"
+    plan.limits.timeout_s, plan.limits.memory_bytes = 0.1, 2**40
+    plan.policy = Policy(attempts=3, backoff_s=0.1, on=("exit", "oom"), restartable=True)
+    back = from_wire(to_wire(plan))
+    assert values(back) == values(plan)
+    assert values(back.limits) == values(plan.limits)
+    assert values(back.policy) == values(plan.policy)
+
+
+def test_an_untouched_plan_has_no_limits_but_a_time_to_end():
+    back = from_wire(to_wire(Plan()))
+    unset = {name for name in Limits.__slots__ if getattr(back.limits, name) is None}
+    assert unset == set(Limits.__slots__) - {"kill_after_s"}
+    assert back.policy.on == ()
+
+
+def test_every_field_of_a_plan_has_a_value_from_the_start():
+    """A slot that is set nowhere would be missed only by the supervisor, after the fork."""
+    plan = Plan()
+    for name in Plan.__slots__:
+        getattr(plan, name)
+    with pytest.raises(AttributeError):
+        plan.comand = []
