@@ -16,9 +16,10 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
+
+import source
 
 import spooldadd
 from spooldadd import cli, config, layout, lifecycle, log, spec
@@ -26,21 +27,16 @@ from spooldadd.config import OTHER_VARIABLES, PREFIX
 from spooldadd.spec import KeyDescription
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
-PACKAGE: Final = REPOSITORY / "spooldadd"
 DOCS: Final = REPOSITORY / "docs"
 WORDS: Final[dict[str, Any]] = tomllib.loads((DOCS / "words.toml").read_text(encoding="utf-8"))
 _SECTION: Final = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n\n).*?(\n<!-- /generated -->)", re.S)
 
 
-class Forgotten(Exception):
-    """`words.toml` and the code do not speak of the same things."""
-
-
 def hold_against(words: Iterable[str], code: Iterable[str], what: str) -> None:
-    """Raise Forgotten where the words and the code differ."""
+    """Raise `Forgotten` where the words and the code differ."""
     missing, gone = sorted(set(code) - set(words)), sorted(set(words) - set(code))
     if missing or gone:
-        raise Forgotten(f"docs/words.toml, {what}: without a word: {missing}; no longer in the code: {gone}")
+        raise source.Forgotten(f"docs/words.toml, {what}: without a word: {missing}; no longer in the code: {gone}")
 
 
 # -- keys
@@ -137,18 +133,8 @@ def _help(action: argparse.Action) -> str:
 
 def exit_codes() -> list[str]:
     """List the exit codes."""
-    hold_against(WORDS["exit_codes"], _exit_code_names(), "exit codes")
+    hold_against(WORDS["exit_codes"], source.exit_code_names(), "exit codes")
     return _table("code", "meaning", sorted((getattr(cli, name), text) for name, text in WORDS["exit_codes"].items()))
-
-
-def _exit_code_names() -> list[str]:
-    """Find the assignment that names them all at once."""
-    for node in _tree(PACKAGE / "cli" / "__init__.py").body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else None
-        names = [name.id for name in target.elts if isinstance(name, ast.Name)] if isinstance(target, ast.Tuple) else []
-        if "FINE" in names:
-            return names
-    raise Forgotten("spooldadd/cli/__init__.py no longer names its exit codes in one assignment")
 
 
 # -- environment variables
@@ -172,17 +158,8 @@ def command_variables() -> list[str]:
 
 def result_fields() -> list[str]:
     """List the fields of a result and of a job in JSON."""
-    hold_against(WORDS["fields"], _json_fields(), "fields")
+    hold_against(WORDS["fields"], source.result_fields(), "fields")
     return _named("field", "meaning", WORDS["fields"])
-
-
-def _json_fields() -> list[str]:
-    """Find the order of fields where the reading functions keep it."""
-    for path in sorted((PACKAGE / "inspect").glob("*.py")):
-        for node in _tree(path).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_ORDER":
-                return list(ast.literal_eval(node.value))
-    raise Forgotten("no module in spooldadd/inspect has an `_ORDER` of fields")
 
 
 def outcomes() -> list[str]:
@@ -198,36 +175,11 @@ def outcomes() -> list[str]:
 def log_events() -> list[str]:
     """List the events that the code writes, with levels and fields."""
     hold_against(WORDS["events"], log.EVENTS, "events")
-    calls = log_calls()
     rows = []
-    for event in sorted(calls):
-        levels, fields = calls[event]
-        rows.append([f"`{event}`", ", ".join(levels), ", ".join(f"`{field}`" for field in fields), WORDS["events"][event]])
+    for name, event in sorted(source.log_events(log.EVENTS).items()):
+        fields = ", ".join(f"`{field}`" for field in event.fields)
+        rows.append([f"`{name}`", ", ".join(event.levels), fields, WORDS["events"][name]])
     return _rows(["event", "level", "fields", "meaning"], rows)
-
-
-@cache
-def log_calls() -> dict[str, tuple[list[str], list[str]]]:
-    """Find in the code which events are written: by event, the levels and the fields."""
-    found: dict[str, tuple[list[str], list[str]]] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for call in filter(None, map(_log_call, ast.walk(_tree(path)))):
-            level, event, fields = call
-            levels, known = found.setdefault(event, ([], []))
-            levels += [level] if level not in levels else []
-            known += [field for field in fields if field not in known]
-    return found
-
-
-def _log_call(node: ast.AST) -> tuple[str, str, list[str]] | None:
-    """Read `….log.info("event", field=…)`."""
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr not in log.LEVELS:
-        return None
-    owner = ast.unparse(node.func.value).rpartition(".")[2]
-    first = node.args[0] if node.args else None
-    if owner not in ("log", "_log") or not isinstance(first, ast.Constant) or first.value not in log.EVENTS:
-        return None
-    return node.func.attr, str(first.value), [word.arg for word in node.keywords if word.arg]
 
 
 def spool_directories() -> list[str]:
@@ -263,35 +215,18 @@ def _layout_names() -> set[str]:
 def python_api() -> list[str]:
     """List what `from spooldadd import …` gives, with what each says about itself."""
     lines: list[str] = []
-    for node in _tree(PACKAGE / "api.py").body:
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            lines += ["", f"### {node.name}", "", *(ast.get_docstring(node) or "").splitlines()]
-            members = [inner for inner in node.body if isinstance(inner, ast.FunctionDef)]
-            for member in filter(_is_for_callers, members):
-                lines += ["", *_member(node.name, member)]
+    for name, node in source.classes("api").items():
+        lines += ["", f"### {name}", "", *(ast.get_docstring(node) or "").splitlines()]
+        for written, said in source.members(node):
+            lines += ["", "```text", written, "```", "", *said.splitlines()]
     return lines[1:]
-
-
-def _is_for_callers(member: ast.FunctionDef) -> bool:
-    return not member.name.startswith("_") or (member.name == "__init__" and ast.get_docstring(member) is not None)
 
 
 def python_errors() -> list[str]:
     """List the exceptions that a caller may meet."""
-    every = [node for path in ("errors", "acting") for node in _tree(PACKAGE / f"{path}.py").body]
-    words = {node.name: node for node in every if isinstance(node, ast.ClassDef)}
-    public = [name for name in spooldadd.__all__ if name in words]
-    return _named("exception", "meaning", {name: (ast.get_docstring(words[name]) or "") for name in public})
-
-
-def _member(owner: str, node: ast.FunctionDef) -> list[str]:
-    arguments = ast.unparse(node.args).removeprefix("self").removeprefix(", ")
-    result = f" -> {ast.unparse(node.returns)}" if node.returns and node.name != "__init__" else ""
-    is_property = any(ast.unparse(mark) == "property" for mark in node.decorator_list)
-    handle = owner.lower()
-    shown = f"{owner}({arguments})" if node.name == "__init__" else f"{handle}.{node.name}({arguments}){result}"
-    shown = f"{handle}.{node.name}: {ast.unparse(node.returns)}" if is_property and node.returns else shown
-    return ["```text", shown, "```", "", *(ast.get_docstring(node) or "").splitlines()]
+    known = source.classes("errors", "acting")
+    public = [name for name in spooldadd.__all__ if name in known]
+    return _named("exception", "meaning", {name: ast.get_docstring(known[name]) or "" for name in public})
 
 
 # -- modules
@@ -299,34 +234,17 @@ def _member(owner: str, node: ast.FunctionDef) -> list[str]:
 
 def modules() -> list[str]:
     """List the modules in reading order with what each says about itself."""
-    known = {path.stem if path.is_file() else path.name: path for path in _modules()}
+    known = source.modules()
     ordered: dict[str, list[str]] = WORDS["modules"]
     placed = {name for names in ordered.values() for name in names}
     lines: list[str] = []
     for title, names in {**ordered, "Others": sorted(known.keys() - placed)}.items():
-        there = [(f"`{name}`", _summary(known[name])) for name in names if name in known]
+        there = [(f"`{name}`", source.summary(known[name])) for name in names if name in known]
         lines += ["", f"### {title}", "", *_table("module", "responsibility", there)] if there else []
     return lines[1:]
 
 
-def _modules() -> Iterator[Path]:
-    for path in sorted(PACKAGE.iterdir()):
-        is_package = path.is_dir() and (path / "__init__.py").exists()
-        if is_package or (path.suffix == ".py" and path.stem != "__init__"):
-            yield path
-
-
-def _summary(path: Path) -> str:
-    text = ast.get_docstring(_tree(path / "__init__.py" if path.is_dir() else path)) or ""
-    return " ".join(text.split("\n\n")[0].split())
-
-
 # -- parts
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _named(first: str, second: str, words: Mapping[str, str]) -> list[str]:

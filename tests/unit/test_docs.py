@@ -16,8 +16,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def _load(name):
     found = importlib.util.spec_from_file_location(f"docs_{name}", REPOSITORY / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(found)
+    sys.path.insert(0, str(REPOSITORY / "docs"))  # the programs there import each other
     sys.modules[found.name] = module
     found.loader.exec_module(module)
+    sys.path.pop(0)
     return module
 
 
@@ -46,12 +48,12 @@ def test_every_section_that_can_be_generated_is_on_some_page():
 
 
 def test_a_word_that_is_missing_is_an_error():
-    with pytest.raises(generate.Forgotten, match="without a word: \\['new'\\]"):
+    with pytest.raises(generate.source.Forgotten, match="without a word: \\['new'\\]"):
         generate.hold_against(["old"], ["old", "new"], "events")
 
 
 def test_a_word_about_what_is_gone_is_an_error():
-    with pytest.raises(generate.Forgotten, match="no longer in the code: \\['old'\\]"):
+    with pytest.raises(generate.source.Forgotten, match="no longer in the code: \\['old'\\]"):
         generate.hold_against(["old"], [], "events")
 
 
@@ -86,17 +88,15 @@ def test_every_command_has_examples_in_its_help(command):
 
 
 def test_every_event_that_is_written_is_documented():
-    for event in generate.log_calls():
+    for event in generate.source.log_events(log.EVENTS):
         assert f"| `{event}` |" in reference("events"), event
 
 
-def test_every_event_in_the_code_is_of_the_closed_list():
-    """`log_calls` finds calls by their first argument; a call it cannot read would hide an event."""
-    written = set()
+def test_every_call_of_a_log_is_understood():
+    """A call that the generator cannot read would hide an event: one that passes a name on is read at its callers."""
     for path in (REPOSITORY / "spooldadd").rglob("*.py"):
-        written |= set(re.findall(r'\blog\.(?:debug|info|warning|error)\(\s*"([a-z-]+)"', path.read_text()))
-    assert written <= log.EVENTS
-    assert written <= set(generate.log_calls())
+        for event in re.findall(r"\blog\.(?:debug|info|warning|error)\(\s*([^,)\s]+)", path.read_text()):
+            assert event.strip('"') in log.EVENTS | {"event"} or path.name == "erroremail.py", (path.name, event)
 
 
 @pytest.mark.parametrize("outcome", lifecycle.OUTCOMES)
