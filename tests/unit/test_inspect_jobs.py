@@ -170,7 +170,7 @@ def test_counting_goes_by_names_and_counts_no_foreign_ones(made):
     made.add("waiting", job_id("c"))
     for name in ("d.toml", "e.toml.held", ".f.toml", "g.toml~", "#h.toml", "notes.txt", "paused", "a.sync-conflict-1.toml"):
         made.drop(name)
-    for name in (".tmp-x", "README", "nightly.20261121T101500Z", job_id() + ".moved-by-me"):
+    for name in (".tmp-x", f".{job_id()}", "README", "nightly.20261121T101500Z", job_id() + ".moved-by-me"):
         (made.root / "done" / name).mkdir()
         (made.root / "running" / name).mkdir()
     assert jobs.count(made.places) == {"waiting": 3, "running": 1, "done": 1, "failed": 0}

@@ -30,21 +30,33 @@ def test_sections_are_read_as_tomllib_reads_them(table):
     assert tables.parse(text.encode()) == tomllib.loads(text)
 
 
-VALUES = st.sampled_from([
+VALUES = [
     "1", "01", "-0", "+1", "1_000", "1.", ".5", "1.5", "1e3", "inf", "true", "True", '""', '"a"', '"a"b"', '"\\""',
     '"\\u0041"', "'a'", "[]", '["a"]', '["a", "b"]', '["a","b"]', '["a", "b\\""]', '["a"', '[""]', "[1]", "{}",
     "2026-11-21", "2026-11-21T10:15:00Z", "2026-11-21T10:15:00.250000Z", "2026-11-21T10:15:00,250000Z",
     "2026-W47-6T10:15:00Z", "2026-11-21T24:00:00Z", "2026-13-21T10:15:00Z", "20261121T101500Z", "z", "",
-])  # fmt: skip
+    '"a\x01b"', '"a\tb"',
+]  # fmt: skip
 LINES = st.one_of(
-    st.builds("{} = {}".format, st.sampled_from(["a", "b", "a.b", '"a"', ""]), VALUES),
+    st.builds("{} = {}".format, st.sampled_from(["a", "b", "a.b", '"a"', ""]), st.sampled_from(VALUES)),
     st.sampled_from(["", "[a]", "[b]", "[a.b]", "[[a]]", "[", "[]", "# note", "a =1", " a = 1", "a = 1 # note", "a = 1\r"]),
 )
 
 
 @given(st.lists(LINES), st.booleans())
 def test_no_text_is_read_otherwise_than_by_tomllib(lines, has_end):
-    text = "\n".join(lines) + ("\n" if has_end else "")
+    check("\n".join(lines) + ("\n" if has_end else ""))
+
+
+TEXTS = [*(f"a = {value}\n" for value in VALUES), "a = 1\na = 1\n", "[a]\n[a]\n", "a = 1\n[a]\n", "[a]\nb = 1\nb = 1\n"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_each_form_is_read_as_by_tomllib(text):
+    check(text)
+
+
+def check(text: str) -> None:
     try:
         expected = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
