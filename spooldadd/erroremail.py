@@ -1610,17 +1610,19 @@ def send_by_sendmail(command: Sequence[str], envelope: Envelope, deadline: float
 
     Raises: OSError, subprocess.TimeoutExpired; HandoverError when it ended with another status than 0.
     """
-    done = subprocess.run(
-        [*command, "-i", "-f", envelope.sender, "--", *envelope.recipients],
-        input=envelope.data.replace(b"\r\n", b"\n"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        timeout=max(0.1, deadline - time.monotonic()),
-        check=False,
-    )
+    with tempfile.TemporaryFile() as errors:  # no pipe: Exim delivers in the background and would keep it open
+        done = subprocess.run(
+            [*command, "-i", "-f", envelope.sender, "--", *envelope.recipients],
+            input=envelope.data.replace(b"\r\n", b"\n"),
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            timeout=max(0.1, deadline - time.monotonic()),
+            check=False,
+        )
+        errors.seek(0)
+        said = one_line(errors.read(10_000).decode("utf-8", "replace"))[-300:]
     if done.returncode:
-        said = one_line(done.stderr.decode("utf-8", "replace"))[-300:]
-        raise HandoverError("it ended with {}{}".format(done.returncode, ": " + said if said else ""))
+        raise HandoverError(f"it ended with {done.returncode}{': ' + said if said else ''}")
 
 
 # --- The rate limit -------------------------------------------------------------------------------------------------

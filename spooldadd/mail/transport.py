@@ -15,6 +15,7 @@ import re
 import signal
 import smtplib
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -182,31 +183,35 @@ class Command:
 
 
 def _run(command: Sequence[str], data: bytes, timeout_s: float, more_environ: Mapping[str, str]) -> Answer:
-    """Run a program in a session of its own, so that nothing of it outlives the time limit.
+    """Run a program in a session of its own, of which nothing outlives the time limit.
 
+    What it leaves behind when it ends in time lives on: Exim as sendmail delivers in the background. For the same reason
+    its errors go to a file and not to a pipe, whose end we would have to wait for.
     Raises: Unreachable when it cannot be started or took too long.
     """
-    try:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **more_environ},
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise Unreachable(f"`{command[0]}` cannot be run: {error.strerror}") from error
-    with child:
+    with tempfile.TemporaryFile() as errors:
         try:
-            _, said = child.communicate(data, timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise Unreachable(f"`{command[0]}` took longer than {timeout_s:g} s") from error
-        finally:
-            _kill_session(child.pid)
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env={**os.environ, **more_environ},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Unreachable(f"`{command[0]}` cannot be run: {error.strerror}") from error
+        with child:
+            try:
+                child.communicate(data, timeout_s)
+            except subprocess.TimeoutExpired as error:
+                _kill_session(child.pid)
+                raise Unreachable(f"`{command[0]}` took longer than {timeout_s:g} s") from error
+        errors.seek(0)
+        said = errors.read(10_000).decode("utf-8", "replace")
     if child.returncode == 0:
         return Answer(Fate.SENT)
-    text = one_line(said.decode("utf-8", "replace"))[-ANSWER_CHARS:]
+    text = one_line(said)[-ANSWER_CHARS:]
     fate = Fate.REFUSED if child.returncode in LASTING_EXITS else Fate.WAITING
     return Answer(fate, f"`{command[0]}` ended with {child.returncode}" + (f": {text}" if text else ""))
 

@@ -212,6 +212,19 @@ def test_a_program_that_hangs_or_is_not_there_is_unreachable_and_leaves_nobody(t
         Command(("/nonexistent/program",)).send(LETTER)
 
 
+def test_what_a_program_leaves_behind_lives_on_and_is_not_waited_for(tmp_path):
+    # Exim as sendmail delivers in a process that it leaves behind; we killed it, and the mail stayed in its queue.
+    sendmail = Sendmail(program(tmp_path, "(while [ ! -e go ]; do sleep 0.02; done; touch delivered) & exit 0"))
+    begun = time.monotonic()
+    assert fates(sendmail.send(LETTER)) == {"a": "sent", "b": "sent"}
+    assert time.monotonic() - begun < FAILED_S
+    (tmp_path / "go").touch()
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "delivered").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def is_running(pid):
     try:
         return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] not in "ZX"

@@ -109,7 +109,7 @@ def test_sendmail_alone_needs_no_server():
     ],
 )
 def test_what_is_no_address_is_refused(text):
-    with pytest.raises(ValueError, match="is no|control"):
+    with pytest.raises(ValueError, match=r"is no|control"):
         parse_mailboxes(text)
 
 
@@ -138,7 +138,7 @@ def test_a_relative_path_means_where_the_script_began(tmp_path, monkeypatch):
 def test_broken_toml_is_a_fault_that_names_the_file(tmp_path):
     path = tmp_path / "mail.toml"
     path.write_text("SERVER = \n")
-    with pytest.raises(ConfigError, match="mail.toml"):
+    with pytest.raises(ConfigError, match=r"mail\.toml"):
         ErrorEmail(path).settings()
 
 

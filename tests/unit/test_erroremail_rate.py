@@ -32,6 +32,11 @@ def counter(tmp_path, clock):
     return RateCounter(Rate(2, 10.0, str(tmp_path / "count.json")), SETTINGS, clock)
 
 
+def read(path):
+    with open(path) as stream:
+        return json.load(stream)
+
+
 def held(counter):
     with pytest.raises(HeldBack):
         counter.take()
@@ -76,7 +81,7 @@ def test_a_broken_file_counts_as_empty(counter, text):
     with open(counter.path, "w") as stream:
         stream.write(text)
     assert counter.take() == 0
-    assert len(json.load(open(counter.path))["sent"]) == 1
+    assert len(read(counter.path)["sent"]) == 1
 
 
 def test_a_file_that_cannot_be_used_lets_mails_through_and_says_so(clock, capsys):
@@ -144,4 +149,4 @@ def test_many_processes_together_keep_the_limit(tmp_path):
         each.join(30)
         assert each.exitcode == 0
     assert let_through.value == 20
-    assert json.load(open(path))["held"] == 80
+    assert read(path)["held"] == 80
