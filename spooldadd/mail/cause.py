@@ -55,7 +55,10 @@ class Cause:
 
 
 def find_cause(result: Result, log: str) -> Cause:
-    """Return the cause of a failed attempt, from its result and the end of its log."""
+    """Return the cause of a failed attempt, from its result and the end of its log.
+
+    The label is kept on disk and shown, so give a log whose secrets are hidden; always, or the ids differ.
+    """
     if result.outcome in ("exit", "signal", "build"):
         found = find_traceback(log)
         if found is not None and found.kind != "shell" and (found.type or found.frames):

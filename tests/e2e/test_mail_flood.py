@@ -33,7 +33,7 @@ class Notifier:
         self.hide = redactor_for(secrets=["planted-secret"])
 
     def fail(self, result, log):
-        cause = find_cause(result, log)
+        cause = find_cause(result, self.hide(log))
         with self.ledger.session() as session:
             if session.fail(Fact(result.name, result.job, cause)) is Verdict.SEND:
                 self.put(Failure(result, cause, log_tail=log))
@@ -94,4 +94,5 @@ def test_a_thousand_failures_of_three_causes_are_a_handful_of_mails_and_then_one
     counted = sum(int(count) for count in re.findall(r"^(\d+) x ", digest.get_body(("plain",)).get_content(), re.M))
     assert counted + 3 == PROCESSES * EACH
     assert not any(b"planted-secret" in text for text in texts)
+    assert b"planted-secret" not in (tmp_path / "state/flood.json").read_bytes()
     assert len({mail["Message-ID"] for mail in mails}) == 9
