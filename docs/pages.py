@@ -29,6 +29,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +154,12 @@ class Reader:
         assert self._shell.stdin is not None
         self._shell.stdin.write(f". {script}; code=$?; printf '\\n%s%d\\n' '{self._marker}' $code; (exit $code)\n".encode())
         self._shell.stdin.flush()
-        return self._read().replace(str(self.home), HOME_SHOWN)
+        ends = threading.Timer(DEADLINE_S, self._end)
+        ends.start()
+        try:
+            return self._read().replace(str(self.home), HOME_SHOWN)
+        finally:
+            ends.cancel()
 
     def run_beside(self, code: str) -> None:
         """Run these lines beside the others; their output goes to a file that nobody reads."""
@@ -171,8 +177,7 @@ class Reader:
 
     def close(self) -> None:
         """End the shell and everything that was started in this home directory, and remove the directory."""
-        if self._shell.poll() is None:
-            os.killpg(self._shell.pid, signal.SIGTERM)
+        self._end()
         deadline = time.monotonic() + 10.0
         while (pids := self._processes()) and time.monotonic() < deadline:
             for pid in pids:
@@ -181,6 +186,11 @@ class Reader:
         self._shell.kill()
         self._shell.wait()
         shutil.rmtree(self.home, ignore_errors=True)
+
+    def _end(self) -> None:
+        """End the shell and what it waits for."""
+        if self._shell.poll() is None:
+            os.killpg(self._shell.pid, signal.SIGTERM)
 
     def _make_tools(self) -> None:
         self._tools.mkdir()
@@ -205,7 +215,7 @@ class Reader:
                 self.code = int(text.removeprefix(self._marker))
                 return "".join(lines).removesuffix("\n")
             lines.append(text)
-        raise RuntimeError("the shell ended: " + "".join(lines))
+        raise RuntimeError(f"the shell ended, or was ended after {DEADLINE_S:g} s: " + "".join(lines))
 
     def _processes(self) -> list[int]:
         mark = f"HOME={self.home}".encode()

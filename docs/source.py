@@ -114,7 +114,8 @@ def modules() -> dict[str, Path]:
 def summary(path: Path) -> str:
     """Return the first paragraph of a module's docstring on one line."""
     text = ast.get_docstring(tree(path)) or ""
-    return " ".join(text.split("\n\n")[0].split())
+    paragraph = " ".join(text.split("\n\n")[0].split())
+    return paragraph if paragraph.endswith(".") else paragraph.rpartition(". ")[0] + "."
 
 
 def classes(*files: str) -> dict[str, ast.ClassDef]:

@@ -58,6 +58,15 @@ def test_a_block_that_fails_is_found_out(tmp_path):
     assert "$ echo one\none\n" in text
 
 
+def test_a_command_that_hangs_is_ended(monkeypatch):
+    monkeypatch.setattr(pages, "DEADLINE_S", 0.5)
+    reader = pages.Reader()
+    with pytest.raises(RuntimeError, match="was ended after"):
+        reader.run("sleep 1000")
+    reader.close()
+    assert not reader._processes()
+
+
 def test_what_a_page_starts_ends_with_it(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("<!-- background -->\n```sh\nsleep 1000\n```\n")
