@@ -2,6 +2,7 @@
 
 A local file is named by `source`, not by `path`: `path` always says where a file ends up below the work directory,
 whatever it comes from, so that one key has one meaning and `url`, `content` and `source` can be told apart by name.
+`path` alone is short for a `source` of the same name.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ class Node:
         for directory in (self.spec, self.secrets):
             directory.mkdir()
         self.count = 0
+        self.started = []
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
         self.environ = {**kept, "PYTHONPATH": str(PROJECT), "NETRC": str(root / "netrc")}
 
@@ -61,6 +62,7 @@ class Node:
         command = [sys.executable, "-P", "-m", "spooldadd.environment", str(path), str(answer)]
         with log.open("wb") as file:
             started = subprocess.Popen(command, stdout=file, stderr=file, env=self.environ, cwd="/", **options)
+        self.started.append(started)
         started.answer, started.log, started.work = answer, log, Path(plan["work_dir"])
         return started
 
@@ -91,7 +93,12 @@ class Done:
 
 @pytest.fixture
 def node(tmp_path):
-    yield Node(tmp_path)
+    node = Node(tmp_path)
+    yield node
+    for started in node.started:  # only a test that failed has left some
+        if started.poll() is None:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait(10)
     for place, _, _ in os.walk(tmp_path):
         os.chmod(place, 0o700)
 
@@ -451,7 +458,7 @@ def test_a_builder_killed_at_any_point_leaves_nothing_half_made(node, web, index
     assert names == [done.answer["environment"]]
 
 
-def test_a_child_of_a_killed_builder_does_not_write_into_the_next_build(node, index):
+def test_a_child_of_a_killed_builder_does_not_write_into_the_next_build(node, index, request):
     # A uv that is slow: it waits at a gate while it installs, is orphaned by the kill, and goes on afterwards.
     index.add("alpha", "1.0")
     gate, trace, bin_dir = node.root / "gate", node.root / "trace", node.root / "bin"
@@ -472,6 +479,7 @@ def test_a_child_of_a_killed_builder_does_not_write_into_the_next_build(node, in
     node.environ["PYTHONPATH"] = f"{shadow}:{PROJECT}"
 
     first = node.start(node.plan(python=python(index, "alpha")))
+    request.addfinalizer(gate.touch)  # nobody waits for ever, whatever fails
     eventually(trace.exists)
     first.kill()
     first.wait(10)
@@ -773,7 +781,7 @@ def test_dadds_own_example_migrates_and_runs(node, web, index):
 
 
 def test_a_plan_that_cannot_be_read_is_answered_with_every_problem(node):
-    done = node.build(files=[{"path": "x"}], build=[{"command": "x", "tiemout": "1s"}], python={"versoin": "3"})
+    done = node.build(files=[{"mode": "0644"}], build=[{"command": "x", "tiemout": "1s"}], python={"versoin": "3"})
     assert done.code == 1
     assert "exactly one of" in done.reason
     assert "tiemout" in done.reason

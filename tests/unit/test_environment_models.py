@@ -25,6 +25,11 @@ def test_a_fetched_file_gets_the_name_it_has_there():
     assert FileEntry(url="https://example.org/a.tgz", unpack=True).place == "."
 
 
+def test_a_path_alone_is_a_file_beside_the_spec():
+    entry = FileEntry.model_validate({"path": "data/x.csv"})
+    assert (entry.source, entry.place) == ("data/x.csv", "data/x.csv")
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [
