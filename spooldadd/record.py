@@ -16,6 +16,8 @@ from spooldadd import durable, layout, names
 from spooldadd.tomltext import flat
 
 SCHEMA = 1
+# Far above what a spec may ask for. A larger number comes from no claim of ours, and would not fit into a name.
+MAX_ATTEMPT = 999_999
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
@@ -66,20 +68,29 @@ def last_attempt(record: str) -> int:
     """Return the number of the last attempt that left a claim or files in this record, 0 where there was none."""
     claim = read_table(os.path.join(record, layout.CLAIM)) or {}
     number = claim.get("attempt")
-    earlier = [int(entry) for entry in _entries(os.path.join(record, layout.ATTEMPTS)) if entry.isdigit()]
-    return max([*earlier, number if isinstance(number, int) else 0])
+    earlier = _entries(os.path.join(record, layout.ATTEMPTS))
+    numbers = [int(entry) for entry in earlier if entry.isascii() and entry.isdigit()]
+    numbers += [number] if isinstance(number, int) else []
+    return max((number for number in numbers if 0 < number <= MAX_ATTEMPT), default=0)
 
 
 def submitted_at_s(record: str, job: str) -> float:
     """Return when this job was submitted: as its first claim says, else as its id does, to the second."""
     for place in ("", os.path.join(layout.ATTEMPTS, "1")):
         claim = read_table(os.path.join(record, place, layout.CLAIM)) or {}
-        at = claim.get("submitted_at")
-        if isinstance(at, datetime):
-            return at.timestamp()
+        at_s = seconds(claim.get("submitted_at"))
+        if at_s is not None:
+            return at_s
     parts = names.parse_job_id(job)
-    stamp = parts[1] if parts else "19700101T000000Z"
-    return datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    try:
+        return datetime.strptime(parts[1] if parts else "", "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    except ValueError:  # digits, but no time: nobody but a person has made this name
+        return 0.0
+
+
+def seconds(value: object) -> float | None:
+    """Return the seconds since the epoch of a time from one of our tables, or None for what is no time with a zone."""
+    return value.timestamp() if isinstance(value, datetime) and value.tzinfo is not None else None
 
 
 def moment(at_s: float) -> datetime:

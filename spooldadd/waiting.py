@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
-from datetime import datetime
 
 from spooldadd import layout, names, record
 from spooldadd.backlog import Entry
@@ -30,9 +30,8 @@ class WaitingRecords:
     def add(self, job: str) -> Entry | None:
         """Return the entry of this record if it is new or changed and not held."""
         path = os.path.join(self._places.waiting, job)
-        try:
-            changed_ns = os.stat(path).st_mtime_ns
-        except OSError:
+        changed_ns = self._changed_ns(job)
+        if changed_ns is None:
             self.forget(job)
             return None
         if self._seen.get(job) == changed_ns:
@@ -46,15 +45,20 @@ class WaitingRecords:
 
     def has_changed(self, job: str) -> bool:
         """Tell whether something in this record is not as it was when its entry was made: a hold, for one."""
-        try:
-            return os.stat(os.path.join(self._places.waiting, job)).st_mtime_ns != self._seen.get(job)
-        except OSError:
-            return True
+        return self._changed_ns(job) != self._seen.get(job)
 
     def forget(self, job: str) -> None:
         """This record is no longer in `waiting/`."""
         self._seen.pop(job, None)
         self.known.discard(job)
+
+    def _changed_ns(self, job: str) -> int | None:
+        """Return when something in this record changed; None where there is none, or what is there is no directory."""
+        try:
+            status = os.lstat(os.path.join(self._places.waiting, job))
+        except OSError:
+            return None
+        return status.st_mtime_ns if stat.S_ISDIR(status.st_mode) else None
 
     def _entry(self, job: str, path: str) -> Entry:
         peek = self._peek(os.path.join(path, layout.SPEC))
@@ -76,5 +80,4 @@ def due_at_s(path: str) -> float | None:
     if os.path.lexists(os.path.join(path, layout.NOW)):
         return None
     result = record.read_table(os.path.join(path, layout.RESULT)) or {}
-    at = result.get("next_attempt_at")
-    return at.timestamp() if isinstance(at, datetime) else None
+    return record.seconds(result.get("next_attempt_at"))

@@ -13,9 +13,11 @@ import os
 import stat
 
 from spooldadd import durable, layout
+from spooldadd.names import random_part
 
 CONFIG = "config.json"
 COPY_BYTES = 1 << 20
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 # What a copy into a spool that is full, read-only or away ends with: to be tried again, not to be given up.
@@ -51,17 +53,14 @@ def remove(path: str) -> None:
         return
     except OSError:
         _make_enterable(path)
-    for _directory, subdirectories, files, fd in os.fwalk(path, topdown=True):
-        for name in files:
-            _unlink_if_there(name, dir_fd=fd)
-        for name in subdirectories:
-            if stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-                os.unlink(name, dir_fd=fd)
-            else:
-                _make_enterable(name, dir_fd=fd)
-    for _directory, subdirectories, _files, fd in os.fwalk(path, topdown=False):
-        for name in subdirectories:
-            os.rmdir(name, dir_fd=fd)
+    top = os.open(path, _DIRECTORY)
+    try:
+        _empty(top, top)
+        while subdirectories := os.listdir(top):
+            for name in subdirectories:
+                _remove_subdirectory(name, top)
+    finally:
+        os.close(top)
     os.rmdir(path)
 
 
@@ -92,20 +91,49 @@ def keep(work_dir: str, record: str, patterns: list[str], *, sync: bool) -> tupl
 
 def matches(parts: list[str], pattern: list[str]) -> bool:
     """Tell whether a relative path, taken apart at `/`, matches a pattern taken apart likewise."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(matches(parts[skip:], pattern[1:]) for skip in range(len(parts) + 1))
-    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
+    used = {0}  # how many parts the pattern may have used up so far; so it takes no more than parts x pattern steps
+    for piece in pattern:
+        if piece == "**":
+            used = set(range(min(used, default=len(parts) + 1), len(parts) + 1))
+        else:
+            used = {count + 1 for count in used if count < len(parts) and fnmatch.fnmatchcase(parts[count], piece)}
+    return len(parts) in used
 
 
 def _files(root: str) -> list[str]:
-    found = []
-    for directory, _subdirectories, files, fd in os.fwalk(root):
-        for name in files:
-            if stat.S_ISREG(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-                found.append(os.path.relpath(os.path.join(directory, name), root))
+    """Return the regular files below, by relative name. What is too deep for a path could not be kept anyway."""
+    found: list[str] = []
+    todo = [] if os.path.islink(root) else [""]
+    while todo:
+        directory = todo.pop()
+        try:
+            entries = list(os.scandir(os.path.join(root, directory)))
+        except OSError:
+            continue
+        names = {entry: os.path.join(directory, entry.name) for entry in entries}
+        found += [name for entry, name in names.items() if entry.is_file(follow_symlinks=False)]
+        todo += [name for entry, name in names.items() if entry.is_dir(follow_symlinks=False)]
     return found
+
+
+def _remove_subdirectory(name: str, top: int) -> None:
+    fd = os.open(name, _DIRECTORY, dir_fd=top)
+    try:
+        _empty(fd, top)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=top)
+
+
+def _empty(fd: int, top: int) -> None:
+    """Remove the files of a directory and move its directories up to the top: a tree may be deeper than any recursion."""
+    for entry in list(os.scandir(fd)):
+        if not entry.is_dir(follow_symlinks=False):
+            _unlink_if_there(entry.name, dir_fd=fd)
+            continue
+        _make_enterable(entry.name, dir_fd=fd)
+        if fd != top:
+            os.rename(entry.name, random_part() + random_part(), src_dir_fd=fd, dst_dir_fd=top)
 
 
 def _make_parents(record: str, name: str) -> None:

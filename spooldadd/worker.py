@@ -210,7 +210,9 @@ class Worker:
                 self._sources.forget(entry)
                 self.log.debug("claim-lost", job=entry.key, reason=str(error))
             except (SpoolError, OSError):
-                self._backlog.add(entry, time.time())
+                # Behind the others: where it is this one alone that cannot be claimed, it must not hold them up for ever.
+                later = replace(entry, not_before_s=time.time() + TROUBLE_MAX_S)
+                self._backlog.add(later, time.time())
                 raise
 
     def _start(self, entry: Entry) -> None:

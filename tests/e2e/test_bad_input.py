@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -495,6 +496,7 @@ def test_files_that_would_hide_states_do_no_harm(node: Node) -> None:
         (node.spool / directory / "link").symlink_to("/nowhere")
     (node.spool / "waiting" / "file.20200101T000000Z.bcdfg").write_bytes(GOOD)
     (node.spool / "waiting" / "empty.20200101T000000Z.bcdfg").mkdir()
+    (node.spool / "waiting" / "never.99999999T999999Z.bcdfg").mkdir()
     (node.spool / "running" / "file.20200101T000000Z.bcdfg.1.bcdfg").write_bytes(GOOD)
     (node.spool / ".spool" / "locks" / "strange").touch()
     node.drop("next.toml", GOOD)
@@ -504,6 +506,34 @@ def test_files_that_would_hide_states_do_no_harm(node: Node) -> None:
     node.wait_finished("later")
     assert (node.spool / "running" / "stranger").is_dir()
     assert (node.spool / "waiting" / "strange.toml").is_file()
+    assert (node.spool / "waiting" / "file.20200101T000000Z.bcdfg").is_file()
+
+
+def test_file_that_cannot_be_claimed_holds_up_no_other(node: Node) -> None:
+    """It came up first again and again, and nothing else of the spool was run."""
+    stuck = node.spool / "stuck.toml"
+    stuck.write_text('command = ["true"]\npriority = 9\n')
+    if subprocess.run(["chattr", "+i", stuck], capture_output=True, check=False).returncode:
+        pytest.skip("needs the capability to make a file immutable")
+    try:
+        node.start()
+        until(lambda: "event=spool-trouble" in node.said(), "the worker has tried")
+        for number in range(3):
+            node.drop(f"next-{number}.toml", GOOD)
+        for number in range(3):
+            node.wait_finished(f"next-{number}", 20)
+        assert stuck.exists()
+    finally:
+        subprocess.run(["chattr", "-i", stuck], check=True)
+
+
+def test_job_that_makes_attempts_up_harms_nobody(node: Node) -> None:
+    command = 'mkdir -p "$SPOOLDADD_RECORD/attempts/²" "$SPOOLDADD_RECORD/attempts/$(printf 9%.0s $(seq 200))"; exit 1'
+    node.drop("forges.toml", flat({"command": command}) + '[retry]\nattempts = 2\nbackoff = "0.1s"\n')
+    node.start()
+    assert result_of(node.wait_finished("forges"))["attempt"] == 2
+    node.drop("next.toml", GOOD)
+    node.wait_finished("next")
 
 
 def test_worker_refuses_a_spool_that_everybody_can_write(node: Node) -> None:
