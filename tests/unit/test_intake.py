@@ -1,0 +1,292 @@
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spooldadd import intake
+from spooldadd.intake import CLOSE_GRACE_S, Intake, is_candidate, is_conflict_copy, is_unexpected, look
+from spooldadd.watch import CLOSED, CREATED, MOVED, Hint
+
+SPEC = 'command = ["true"]\n'
+SETTLE_S = 2.0
+TOML = (".toml",)
+
+
+class Root:
+    """A directory with an intake, and a clock that the test moves."""
+
+    def __init__(self, path):
+        self.path = path
+        self.now = 100.0
+        # So far ahead that no file has stood still under the wall clock, unless a test says so.
+        self.wall_s = 0.0
+        self.intake = Intake(str(path), settle_s=SETTLE_S, suffixes=TOML, is_local=True)
+
+    def put(self, name="a.toml", text=SPEC):
+        (self.path / name).write_text(text)
+        return self.path / name
+
+    def hint(self, kind, name="a.toml"):
+        return self.names([self.intake.hint(Hint(name, kind), self.now)])
+
+    def scan(self, after_s=0.0):
+        """Scan and examine all; return the names that are quiet."""
+        self.now += after_s
+        self.intake.scan()
+        drops = self.intake.due(self.now)
+        while self.intake.has_fresh:
+            drops += self.intake.examine(self.now, self.wall_s, 10)
+        return self.names(drops)
+
+    def due(self, after_s):
+        self.now += after_s
+        return self.names(self.intake.due(self.now))
+
+    @staticmethod
+    def names(drops):
+        return sorted(drop.name for drop in drops if drop is not None)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return Root(tmp_path)
+
+
+# -- names
+
+
+@pytest.mark.parametrize("name", ["a.toml", "a b.toml", "-rf.toml", "a.toml.toml", "ä.toml", "a\n.toml", "x.held.toml"])
+def test_a_name_with_the_suffix_could_be_a_specs(name):
+    assert is_candidate(name, TOML)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.txt", ".a.toml", ".toml", "~a.toml", "#a.toml#", "a.toml~", "a.toml.held", "a.TOML", "a.toml.swp", ".a.toml.Ab12",
+     "a.sync-conflict-20261121-101500-ABCDEFG.toml", "a (conflicted copy 2026-11-21).toml", "a_conflict-20261121.toml"],
+)  # fmt: skip
+def test_a_name_of_another_kind_is_none_of_a_spec(name):
+    assert not is_candidate(name, TOML)
+
+
+@given(st.text())
+def test_a_name_is_run_or_reported_or_neither_and_never_both(name):
+    assert not (is_candidate(name, TOML) and (is_conflict_copy(name) or is_unexpected(name, TOML)))
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "a.TOML", "README"])
+def test_a_file_that_nobody_will_look_at_is_reported(name):
+    assert is_unexpected(name, TOML)
+
+
+@pytest.mark.parametrize("name", ["paused", "paused.etl", "a.toml.held", ".hidden", "a.toml~", "#a#"])
+def test_files_that_mean_something_are_not_reported(name):
+    assert not is_unexpected(name, TOML)
+
+
+# -- quiet
+
+
+def test_a_file_that_was_moved_in_is_quiet_at_once(root):
+    root.put()
+    assert root.hint(MOVED) == ["a.toml"]
+    assert root.intake.known == {"a.toml"}
+
+
+def test_a_file_that_was_closed_is_quiet_when_tools_have_set_its_times(root):
+    root.put()
+    assert root.hint(CREATED) == []
+    assert root.hint(CLOSED) == []
+    assert root.due(CLOSE_GRACE_S * 0.9) == []
+    assert root.due(CLOSE_GRACE_S * 0.2) == ["a.toml"]
+
+
+@pytest.mark.parametrize("kind", [MOVED, CLOSED])
+@pytest.mark.parametrize("text", ["", "command = [", "\0"])
+def test_what_does_not_parse_yet_has_to_settle(root, kind, text):
+    root.put(text=text)
+    assert root.hint(kind) == []
+    assert root.due(SETTLE_S * 0.9) == []
+    assert root.due(SETTLE_S * 0.2) == ["a.toml"]
+
+
+def test_a_file_that_was_only_created_has_to_settle(root):
+    """As by `ln`: nobody closes it."""
+    root.put()
+    assert root.hint(CREATED) == []
+    assert root.due(SETTLE_S * 0.9) == []
+    assert root.due(SETTLE_S * 0.2) == ["a.toml"]
+
+
+def test_a_file_without_events_is_quiet_when_it_stood_still_between_two_looks(root):
+    root.put()
+    assert root.scan() == []
+    assert root.scan(SETTLE_S * 0.9) == []
+    assert root.scan(SETTLE_S * 0.2) == ["a.toml"]
+    assert root.scan(100) == []  # it is told once
+
+
+def test_a_file_that_changes_begins_to_settle_anew(root):
+    root.put()
+    root.scan()
+    root.put(text=SPEC + "priority = 1\n")
+    assert root.scan(SETTLE_S * 0.9) == []
+    assert root.scan(SETTLE_S * 0.2) == []
+    assert root.scan(SETTLE_S) == ["a.toml"]
+
+
+def test_a_file_with_a_writer_is_not_quiet_however_long_it_stands_still(root):
+    path = root.put()
+    with path.open("a"):
+        if look(str(path)).writer is None:
+            pytest.skip("needs the capability to ask for a lease (fcntl, F_SETLEASE)")
+        assert root.hint(MOVED) == []
+        for _ in range(5):
+            assert root.scan(SETTLE_S) == []
+    assert root.scan(SETTLE_S) == ["a.toml"]
+
+
+def test_a_file_that_was_there_long_before_us_is_quiet_at_the_first_look(root):
+    path = root.put()
+    root.wall_s = path.stat().st_ctime + SETTLE_S
+    if look(str(path)).writer is None:
+        pytest.skip("needs the capability to ask for a lease (fcntl, F_SETLEASE)")
+    assert root.scan() == ["a.toml"]
+
+
+@pytest.mark.parametrize("behind_s", [SETTLE_S * 0.9, -3600.0])
+def test_a_clock_that_was_set_back_makes_nothing_quiet(root, behind_s):
+    root.wall_s = root.put().stat().st_ctime + behind_s
+    assert root.scan() == []
+
+
+def test_on_a_network_file_system_the_clock_of_others_says_nothing(root, tmp_path):
+    root.intake = Intake(str(tmp_path), settle_s=SETTLE_S, suffixes=TOML, is_local=False)
+    root.wall_s = root.put().stat().st_ctime + 1000
+    assert root.scan() == []
+
+
+def test_an_empty_file_is_not_quiet_at_the_first_look(root):
+    """As `touch` leaves it before an editor fills it."""
+    root.wall_s = root.put(text="").stat().st_ctime + 1000
+    assert root.scan() == []
+    assert root.scan(SETTLE_S) == ["a.toml"]
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("nowhere", path)])
+def test_what_is_no_file_settles_and_is_handed_out_to_be_refused(root, make):
+    make(root.path / "a.toml")
+    root.wall_s = 1e12
+    assert root.hint(MOVED) == []
+    assert root.scan() == []
+    assert root.scan(SETTLE_S) == ["a.toml"]
+
+
+# -- what becomes of it
+
+
+def test_a_file_that_is_gone_is_forgotten(root):
+    path = root.put()
+    root.hint(MOVED)
+    path.unlink()
+    root.scan()
+    assert root.intake.known == set()
+    root.put(name="b.toml")
+    root.hint(CREATED, "b.toml")
+    (root.path / "b.toml").unlink()
+    assert root.due(SETTLE_S) == []
+    assert root.intake.unsettled == 0
+
+
+def test_a_name_that_was_claimed_may_be_dropped_again(root):
+    root.put()
+    root.hint(MOVED)
+    root.intake.forget("a.toml")
+    assert root.hint(MOVED) == ["a.toml"]
+
+
+def test_a_file_in_doubt_settles_from_then_on(root):
+    root.put()
+    root.hint(MOVED)
+    root.intake.doubt("a.toml", root.now)
+    assert root.intake.known == set()
+    assert root.due(SETTLE_S * 0.9) == []
+    assert root.due(SETTLE_S * 0.2) == ["a.toml"]
+
+
+@pytest.mark.parametrize("kind", [MOVED, CLOSED, None])
+def test_a_file_that_is_edited_while_it_waits_is_handed_out_again(root, kind):
+    """It went on waiting for what its first version had said: a date, or a queue that is closed."""
+    root.put()
+    assert root.hint(MOVED) == ["a.toml"]
+    root.put(text=SPEC + "priority = 5\n")
+    if kind is None:
+        root.scan()
+        assert root.scan(SETTLE_S) == ["a.toml"]
+    else:
+        assert root.hint(kind) + root.due(CLOSE_GRACE_S) == ["a.toml"]
+
+
+def test_an_event_about_a_file_that_is_known_as_it_is_says_nothing_new(root):
+    root.put()
+    root.wall_s = 1e12
+    assert root.scan() == ["a.toml"]
+    assert root.hint(MOVED) == []
+    assert root.hint(CREATED) == []
+    assert root.intake.known == {"a.toml"}
+
+
+def test_all_that_wait_are_looked_at_again_in_turn(root, monkeypatch):
+    monkeypatch.setattr(intake, "LOOK_AGAIN", 2)
+    names = [f"{number}.toml" for number in range(5)]
+    for name in names:
+        root.put(name)
+        root.hint(MOVED, name)
+    for name in names:
+        root.put(name, SPEC + "priority = 1\n")
+    for _ in range(3):
+        root.scan()
+    assert root.scan(SETTLE_S) == names
+
+
+def test_new_files_are_looked_at_a_few_at_a_time(root):
+    for number in range(10):
+        root.put(f"{number}.toml")
+    root.intake.scan()
+    root.intake.examine(root.now, 1e12, 4)
+    assert len(root.intake.known) == 4
+    assert root.intake.has_fresh
+
+
+def test_a_drop_says_what_queueing_needs_to_know(root):
+    root.put(text='command = ["true"]\nqueue = "etl"\npriority = 3\n')
+    drop = root.intake.hint(Hint("a.toml", MOVED), root.now)
+    assert (drop.peek.queue, drop.peek.priority) == ("etl", 3)
+    assert drop.modified_at_s == (root.path / "a.toml").stat().st_mtime
+
+
+def test_the_next_look_is_when_the_first_can_be_quiet(root):
+    assert root.intake.next_at is None
+    root.put()
+    root.hint(CLOSED)
+    assert root.intake.next_at == root.now + CLOSE_GRACE_S
+    root.put("b.toml")
+    root.hint(CREATED, "b.toml")
+    assert root.intake.next_at == root.now + CLOSE_GRACE_S
+
+
+def test_conflicts_and_strangers_are_told_apart(root):
+    for name in ("a (conflicted copy 1).toml", "notes.txt", "paused", "running", ".spool", "x.toml.held"):
+        root.put(name)
+    root.scan()
+    assert root.intake.conflicts == {"a (conflicted copy 1).toml"}
+    assert root.intake.unexpected == {"notes.txt"}
+
+
+def test_a_look_at_what_is_gone_is_none_and_at_what_is_large_has_no_data(root):
+    assert look(str(root.path / "missing")) is None
+    path = root.put(text="x" * (1 << 20))
+    assert look(str(path)).data is not None
+    path.write_text("x" * ((1 << 20) + 1))
+    assert look(str(path)).data is None
