@@ -7,6 +7,7 @@ gone are dropped when they come up.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -29,6 +30,31 @@ class Entry:
     def rank(self) -> Rank:
         """What sorts first runs first."""
         return -self.priority, self.since_s, self.key
+
+
+class PutOff:
+    """Entries that could not be claimed, each until its time. By the monotonic clock: nobody sets it back."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[float, Entry]] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: Entry, until: float) -> None:
+        """Keep an entry until then."""
+        self._entries.append((until, entry))
+
+    def due(self, now: float) -> list[Entry]:
+        """Take out those whose time has come."""
+        due = [entry for until, entry in self._entries if until <= now]
+        self._entries = [(until, entry) for until, entry in self._entries if until > now]
+        return due
+
+    @property
+    def next_at(self) -> float:
+        """When the next one's time comes; infinitely late where there is none."""
+        return min((until for until, _ in self._entries), default=math.inf)
 
 
 @dataclass

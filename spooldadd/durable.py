@@ -56,14 +56,15 @@ def write_new(path: str, data: bytes, *, sync: bool, mode: int = FILE_MODE) -> N
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
-        write_all(fd, data)
-        if sync:
-            os.fsync(fd)
+        try:
+            write_all(fd, data)
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)  # may fail, too: a network file system tells only then that there was no room
     except OSError:
         os.unlink(path)
         raise
-    finally:
-        os.close(fd)
 
 
 def write(path: str, data: bytes, *, sync: bool, mode: int = FILE_MODE) -> None:

@@ -42,6 +42,7 @@ class Found(Enum):
     LOST = "lost"
     FOREIGN = "foreign"
     GONE = "gone"
+    IN_TROUBLE = "in-trouble"
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,11 @@ def recover_all(context: Context, skip: frozenset[str] = frozenset()) -> dict[st
             continue
         try:
             found[entry] = recover(context, entry)
-        except (ClaimLost, SpoolError, OSError) as error:
+        except ClaimLost:
+            found[entry] = Found.GONE
+        except (SpoolError, OSError) as error:
             context.log.warning("spool-trouble", record=entry, error=str(error), then="trying again later")
+            found[entry] = Found.IN_TROUBLE
     return found
 
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 import selectors
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from spooldadd import layout, recovery, spool
 from spooldadd.adopted import Adopted
-from spooldadd.backlog import Backlog, Entry
+from spooldadd.backlog import Backlog, Entry, PutOff
 from spooldadd.config import Config
 from spooldadd.crew import Crew, Report
 from spooldadd.errors import ClaimLost, NotASpool, SpoolError
@@ -31,6 +31,8 @@ from spooldadd.watch import Watch
 
 # How long the spool gets to recover before we try again: soon at first, because most troubles are short.
 TROUBLE_S, TROUBLE_MAX_S = 0.5, 10.0
+# After these there may be a record in `waiting/`, and a work directory that nobody has removed.
+LEAVES_TRACES = frozenset({recovery.Found.LOST, recovery.Found.NEVER_STARTED, recovery.Found.FINISHED})
 # A spool that is away is looked for this often.
 AWAY_S = 1.0
 # The node's heartbeat, and the look at records that nobody of ours runs.
@@ -52,6 +54,12 @@ class _Timers:
     adopted: float = 0.0
     trouble: float = 0.0
     trouble_s: float = TROUBLE_S
+
+    def back_off(self) -> float:
+        """Return how long to wait before the next try, and double it for the one after."""
+        wait_s = self.trouble_s
+        self.trouble_s = min(wait_s * 2, TROUBLE_MAX_S)
+        return wait_s
 
 
 @dataclass
@@ -80,6 +88,8 @@ class Worker:
         self._selector.register(self._wake_read, selectors.EVENT_READ, "wake")
         self._timers = _Timers()
         self._backlog = Backlog()
+        self._put_off = PutOff()
+        self._is_in_doubt = False  # a record could not be recovered yet
         self._crew = Crew(self._selector, settings.environ, settings.log_arguments)
         self._launching = Launching(the_spool, config, log)
         self._adopted = Adopted(self._launching.recovery, log)
@@ -145,7 +155,7 @@ class Worker:
         if now >= self._timers.housekeeping:
             self._timers.housekeeping = now + HOUSEKEEPING_S
             self._keep_house()
-        self._take_in(self._sources.examine(now))
+        self._take_in(self._sources.examine(now) + self._put_off.due(now))
         if now >= self._timers.beat:
             self._beat(now)
         self._end_trouble()
@@ -210,9 +220,8 @@ class Worker:
                 self._sources.forget(entry)
                 self.log.debug("claim-lost", job=entry.key, reason=str(error))
             except (SpoolError, OSError):
-                # Behind the others: where it is this one alone that cannot be claimed, it must not hold them up for ever.
-                later = replace(entry, not_before_s=time.time() + TROUBLE_MAX_S)
-                self._backlog.add(later, time.time())
+                # For twice as long as all wait: where it is this one alone that cannot be claimed, the others come first.
+                self._put_off.add(entry, time.monotonic() + 2 * self._timers.trouble_s)
                 raise
 
     def _start(self, entry: Entry) -> None:
@@ -224,6 +233,9 @@ class Worker:
             self._put_back(entry, claimed, str(error))
         except Refused as error:
             self._launching.refuse(claimed, error)
+        except OSError:
+            os.close(claimed.lease)  # recovery finds a claim that never started, and puts it back
+            raise
         else:
             self._hand_over(claimed, plan)
 
@@ -232,8 +244,7 @@ class Worker:
         self._launching.put_back(claimed, reason)
         if entry.is_record:
             self._sources.waiting.add(entry.key)
-            settled_s = time.time() + self._sources.settle_s
-            self._backlog.add(replace(entry, not_before_s=settled_s), time.time())
+            self._put_off.add(entry, time.monotonic() + self._sources.settle_s)
         else:
             self._sources.intake.doubt(entry.key, time.monotonic())
 
@@ -243,8 +254,8 @@ class Worker:
         except SpoolError:
             self.spool.requeue(claimed.record, claimed.lease)
             raise
-        os.close(claimed.lease)
         self._room.enter(claimed.record, plan.queue)
+        os.close(claimed.lease)
         self._timers.trouble_s = TROUBLE_S
 
     # -- hearing of ends
@@ -265,7 +276,7 @@ class Worker:
         timers = self._timers
         if now < timers.trouble:
             return timers.trouble
-        times = [self._sources.next_at, timers.beat, timers.recover]
+        times = [self._sources.next_at, timers.beat, timers.recover, self._put_off.next_at]
         if len(self._adopted):
             times.append(timers.adopted)
         later_s = self._backlog.next_at_s()
@@ -300,9 +311,11 @@ class Worker:
         for name, what in found.items():
             if what is recovery.Found.RUNNING:
                 self._adopted.notice(name)
-        self._timers.recover = now + RECOVER_S
-        if any(what in (recovery.Found.LOST, recovery.Found.NEVER_STARTED) for what in found.values()):
-            self._sources.scan_at = 0.0
+        what_was_found = set(found.values())
+        self._is_in_doubt = recovery.Found.IN_TROUBLE in what_was_found
+        self._timers.recover = now + (self._timers.back_off() if self._is_in_doubt else RECOVER_S)
+        if what_was_found & LEAVES_TRACES:
+            self._sources.scan_at = self._timers.housekeeping = 0.0
 
     def _check_adopted(self, now: float) -> None:
         if self._adopted.check():
@@ -342,11 +355,11 @@ class Worker:
             self._sources.scan_at = 0.0
             timers.trouble = time.monotonic()
             return
-        wait_s = timers.trouble_s
+        wait_s = timers.back_off()
         self.log.warning("spool-trouble", error=str(error), then=f"trying again in {wait_s:g} s")
         timers.trouble = time.monotonic() + wait_s
-        timers.trouble_s = min(wait_s * 2, TROUBLE_MAX_S)
-        self._sources.scan_at = timers.recover = 0.0  # a step that failed half-way is put right then
+        # A step that failed half-way is put right then.
+        self._sources.scan_at = timers.recover = timers.housekeeping = 0.0
         self.state = "troubled"
 
     def _end_trouble(self) -> None:
@@ -369,7 +382,7 @@ class Worker:
         return self._has_nothing_left()
 
     def _has_nothing_left(self) -> bool:
-        if not self._sources.is_settled or self._backlog.has_later_record():
+        if not self._sources.is_settled or self._put_off or self._is_in_doubt or self._backlog.has_later_record():
             return False
         return not self._backlog.has_ready(time.time(), self._room.is_open)
 

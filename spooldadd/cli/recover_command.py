@@ -36,6 +36,7 @@ SENTENCES = {
     Found.LOST: "was lost; filed, or put back to `waiting/` where its spec says so",
     Found.FOREIGN: "belongs to another node; left alone",
     Found.GONE: "has just been filed by somebody else",
+    Found.IN_TROUBLE: "cannot be brought back now; try again when what stands above is mended",
 }
 
 

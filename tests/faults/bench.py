@@ -21,11 +21,7 @@ NODE = "here"
 LINE = 'echo "$SPOOLDADD_ATTEMPT" >> "$LINES"'
 # The kernel gives out no pid this high on a machine with its usual settings.
 DEAD_PID = 4_194_000
-
-
-def die_by(number: int) -> None:
-    """End this process as a crash does: nothing is cleaned up."""
-    os.kill(os.getpid(), number)
+CONFIG = config.load(None, environ={"SPOOLDADD_INTAKE__SETTLE": "0s", "SPOOLDADD_NODE": NODE, "SPOOLDADD_JOBS": "2"})
 
 
 class Bench:
@@ -37,13 +33,7 @@ class Bench:
         self.lines_path = self.root / "lines"
         self.log_path = self.root / "log"
         spool.create(str(self.spool_path))
-        environ = {
-            "SPOOLDADD_WORK_DIR": str(self.root / "work"),
-            "SPOOLDADD_INTAKE__SETTLE": "0s",
-            "SPOOLDADD_NODE": NODE,
-            "SPOOLDADD_JOBS": "2",
-        }
-        self.config = config.load(None, environ=environ)
+        self.config = CONFIG.model_copy(update={"work_dir": str(self.root / "work")})
         self.environ = planning.base_environ(self.config, {**os.environ, "LINES": str(self.lines_path)})
         self.log = Log(os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC))
         self.dropped: bytes = b""

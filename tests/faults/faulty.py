@@ -17,6 +17,7 @@ KILLING = ("open", "write", "rename", "link", "unlink", "mkdir", "rmdir", "ftrun
 FAILING = (*KILLING, "fsync", "close")
 CHANGING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 KILL = 0
+LOG = "log"
 
 
 class Faults:
@@ -62,14 +63,20 @@ def _is_changing(name: str, arguments: tuple) -> bool:
     if name == "open":
         return bool(arguments[1] & CHANGING_FLAGS)
     if name in ("write", "close", "fsync"):
-        return _is_file(arguments[0])
+        return _is_file(arguments[0]) and (name != "close" or _has_written(arguments[0]))
     return True
 
 
 def _is_file(fd: int) -> bool:
-    """Pipes, sockets and terminals change no file. An error on a descriptor shows itself in the call."""
+    """Pipes, sockets and terminals change no file, and nothing depends on the log."""
     try:
         mode = os.fstat(fd).st_mode
     except OSError:
         return False
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    return (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and os.path.basename(os.readlink(f"/proc/self/fd/{fd}")) != LOG
+
+
+def _has_written(fd: int) -> bool:
+    """Only where something was written there is something to be told at the end."""
+    is_writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    return is_writable and not os.readlink(f"/proc/self/fd/{fd}").endswith(".lock")
