@@ -212,6 +212,8 @@ class Attempt:
         plan = self.plan
         duration_s = (ending.ended or time.monotonic()) - self.started
         kept = self._persist("filing-waits", self._keep)
+        if outcome != lifecycle.SUCCESS and os.path.lexists(os.path.join(self.record, layout.CANCEL)):
+            outcome, sentence = lifecycle.CANCELLED, "it was cancelled while it ran"  # it ended by itself a moment before
         decision = lifecycle.decide(outcome, plan.attempt, plan.policy, random.random())
         result = header(plan, decision.state, outcome, sentence)
         result |= exit_fields(ending.status)

@@ -147,6 +147,11 @@ def _guarded(module: ModuleType, options: argparse.Namespace) -> int:
         return 130
 
 
-def _complain(error: SpooldaddError, code: int) -> int:
+def _complain(error: Exception, code: int) -> int:
+    problems = getattr(error, "problems", None)
+    if problems and code == CONFIGURATION:
+        from spooldadd.problems import render  # late: nothing is wrong nearly always
+
+        print(render(problems, getattr(error, "source", "configuration")), file=sys.stderr)
     print(f"spooldadd: {error}", file=sys.stderr)
     return code
