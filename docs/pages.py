@@ -162,8 +162,13 @@ class Reader:
             ends.cancel()
 
     def run_beside(self, code: str) -> None:
-        """Run these lines beside the others; their output goes to a file that nobody reads."""
+        """Run these lines beside the others; their output goes to a file."""
         self.run(f"{{ {code.strip()}\n}} >>{self.home}/.background.log 2>&1 </dev/null &")
+
+    def said_beside(self) -> str:
+        """Return the end of what the blocks beside the others have printed."""
+        path = self.home / ".background.log"
+        return path.read_text(errors="replace")[-4000:] if path.exists() else ""
 
     def wait_until(self, command: str) -> bool:
         """Run this command again and again until it succeeds; tell whether it did in time."""
@@ -342,6 +347,8 @@ def execute(path: Path) -> tuple[list[Difference], str]:
     try:
         run = Run(path.name, path.read_text(encoding="utf-8"), reader)
         text = run.execute()
+        if run.differences and (said := reader.said_beside()):
+            run.differences.append(Difference(path.name, 0, f"what ran beside it said:\n{said}"))
         return run.differences, text
     finally:
         reader.close()

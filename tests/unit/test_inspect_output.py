@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spooldadd import record
 from spooldadd.inspect import jobs, output
+from spooldadd.inspect.following import Follower
 from tests.unit.inspect_records import MadeSpool, job_id
 
 
@@ -110,3 +112,19 @@ def test_the_directory_of_each_attempt_is_known(tmp_path):
     assert output.directory_of(job, 2) == str(path)
     assert output.directory_of(job, 1) == str(path / "attempts" / "1")
     assert output.directory_of(job, 3) is None
+
+
+def test_a_follower_does_not_take_the_log_of_the_attempt_before_for_that_of_the_next(tmp_path, capfd):
+    """A record is claimed by one rename, and the old files are put aside after it. A look in between opened the old log as
+    the new one: `submit --follow` printed the first attempt twice and the second never, once in thirty runs."""
+    made = MadeSpool(tmp_path / "spool")
+    path = made.add("running", job_id(), attempt=2, claim={"attempt": 1})
+    (path / "output.log").write_text("first\n")
+    tail = output.Tail(Follower(jobs.find(made.places, job_id())), output.Choice(), 2, lambda _text: None)
+    tail._take(tail._follower.look())
+    assert capfd.readouterr().out == ""
+    record.rotate(str(path), 2, sync=False)
+    record.write_claim(str(path), {"attempt": 2}, sync=False)
+    (path / "output.log").write_text("second\n")
+    tail._take(tail._follower.look())
+    assert capfd.readouterr().out == "second\n"
