@@ -45,7 +45,8 @@ class Node:
         self.work = root / "work"
         self.command = command or [SPOOLDADD]
         self.environ = {**os.environ, "SPOOLDADD_WORK_DIR": str(self.work), "SPOOLDADD_SPOOL": str(self.spool)}
-        self.environ |= environ or {}
+        # Jobs, launchers and supervisors get no `SPOOLDADD_*` of the worker's; by this they are known as ours.
+        self.environ |= {"TEST_WORK_DIR": str(self.work), **(environ or {})}
         self.workers: list[subprocess.Popen[bytes]] = []
         self.log = root / "worker.log"
         self.run("init", "--durability", durability, str(self.spool))
