@@ -15,7 +15,9 @@ import os
 import sys
 
 from spooldadd import durable, layout, lifecycle, process, spawn
+from spooldadd.environment import edits
 from spooldadd.guard import Guard, Verdict
+from spooldadd.log import Log
 from spooldadd.plan import Limits, Plan
 from spooldadd.tree import Tree
 
@@ -35,6 +37,11 @@ class Built:
         self.environ: dict[str, str] = {}
         self.environment = ""
         self.hold_fd: int | None = None
+
+    @property
+    def hold_fds(self) -> tuple[int, ...]:
+        """The descriptors to keep open until the job has ended."""
+        return () if self.hold_fd is None else (self.hold_fd,)
 
 
 def ready(plan: Plan, environ: dict[str, str]) -> Built | None:
@@ -126,6 +133,21 @@ def hold(marker: str) -> int | None:
         return None
     os.set_inheritable(fd, True)
     return fd
+
+
+def put_edits_aside(plan: Plan, built: Built, log: Log) -> None:
+    """Where the job has edited its Python environment, let no further job use that: the next one has it built anew."""
+    if not built.environment:
+        return
+    root = os.path.dirname(plan.environment_marker(built.environment))
+    try:
+        name = edits.first_edit(root)
+        if name and edits.put_aside(root):
+            log.warning(
+                "environment-edited", job=plan.job, path=os.path.join(root, name), then="the next job gets a new one"
+            )
+    except OSError as error:  # nobody else's environment is ours to judge
+        log.debug("environment-edited", job=plan.job, path=root, error=str(error))
 
 
 def _ended(status: int | None) -> str:

@@ -19,6 +19,7 @@ from spooldadd import building, layout, lifecycle, names, process, spawn, spool,
 from spooldadd.config import Config
 from spooldadd.ending import Ending, exit_fields, judge
 from spooldadd.guard import Verdict
+from spooldadd.log import Log
 from spooldadd.plan import Plan
 from spooldadd.planning import base_environ, make_plan
 from spooldadd.spec import Spec
@@ -92,6 +93,7 @@ class _Foreground:
         except spawn.CannotStart as error:
             return self._ended(lifecycle.EXIT, str(error), error.exit_code)
         supervisor.watch_job(self._plan, pid, (), self._cancel, ending)
+        building.put_edits_aside(self._plan, built, Log(level="warning"))
         outcome, sentence = judge(self._plan.limits, ending)
         code = exit_code_of(outcome, exit_fields(ending.status))
         return self._ended(outcome, sentence, SIGNAL_BASE + self._stopped_by if self._stopped_by else code)

@@ -73,8 +73,7 @@ class Attempt:
         self.own_start = own_start
         self.places = layout.Layout(plan.root)
         self.record = os.path.join(self.places.running, plan.record)
-        self.environment = ""
-        self.held_fds: list[int] = []
+        self.built = building.Built()
         self.started_at_s = time.time()
         self.started = time.monotonic()
 
@@ -132,7 +131,7 @@ class Attempt:
         try:
             return self._run_job(logs)
         finally:
-            for fd in {*logs, *self.held_fds}:
+            for fd in {*logs, *self.built.hold_fds}:
                 os.close(fd)
 
     def _run_job(self, logs: tuple[int, int]) -> dict[str, object]:
@@ -141,8 +140,7 @@ class Attempt:
         if isinstance(built, Verdict):
             return self._conclude(built.outcome, built.sentence, ending)
         self.plan.environ |= built.environ
-        self.environment = built.environment
-        self.held_fds = [] if built.hold_fd is None else [built.hold_fd]
+        self.built = built
         ending.oom_kills = process.out_of_memory_kills()
         try:
             pid = start_job(self.plan, logs, (self.record, self.plan.work_dir))
@@ -153,6 +151,7 @@ class Attempt:
         self._say_started(pid)
         watch_job(self.plan, pid, logs, os.path.join(self.record, layout.CANCEL), ending)
         cut_logs(self.plan.limits, logs, ending)
+        building.put_edits_aside(self.plan, built, self.log)
         outcome, sentence = judge(self.plan.limits, ending)
         return self._conclude(outcome, sentence, ending)
 
@@ -227,7 +226,7 @@ class Attempt:
             "max_rss_bytes": ending.max_rss_bytes or None,
             "kept": kept or None,
             "workdir": plan.work_dir if self._stays(outcome) else None,
-            "environment": self.environment or None,
+            "environment": self.built.environment or None,
         }
         if decision.state == lifecycle.WAITING:
             result["next_attempt_at"] = record.moment(time.time() + decision.delay_s)

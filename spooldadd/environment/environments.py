@@ -3,6 +3,7 @@
     environments/<key>/                     published: complete, with `ready.json` (the marker) and `manifest.json`
     environments/.building.<key>.<token>/   being built; whoever may still write there holds a lock on it
     environments/.removed.<token>/          on its way out
+    environments/<key>/edited.json          in place of the marker: a job edited it, and no further one uses it
     bytecode/<key>/                         what Python compiles while jobs run: beside, not inside
 
 One builder at a time has the lock of a key. A child of a killed builder may live on, but it writes where that builder
@@ -29,7 +30,7 @@ from typing import Final
 from filelock import FileLock
 
 from spooldadd import durable
-from spooldadd.environment import manifest, ready
+from spooldadd.environment import edits, manifest, ready
 from spooldadd.environment.blobs import GRACE_S, Pruned
 from spooldadd.environment.installers import Place
 from spooldadd.environment.report import Report
@@ -91,7 +92,7 @@ class Environments:
         for key in _names(self._root):
             path = os.path.join(self._root, key)
             try:
-                with open(os.path.join(path, ready.MARKER), encoding="utf-8") as file:
+                with open(os.path.join(path, edits.MARKER), encoding="utf-8") as file:
                     told = json.load(file)
                     used_at_s = os.fstat(file.fileno()).st_mtime
                 packages, size_bytes = tuple(map(str, told["packages"])), int(told["size_bytes"])
@@ -102,16 +103,39 @@ class Environments:
                 continue
 
     def verify(self) -> Iterator[tuple[Environment, str]]:
-        """Read every file of every environment; yield what is damaged. It goes where no job uses it, and is built anew."""
+        """Read every file of every environment; yield what is damaged. No further job gets it: it is built anew."""
         for entry in self.entries():
             problem = manifest.first_difference(entry.path)
             if problem:
-                is_removed = self.remove(entry.key)
-                yield entry, problem if is_removed else f"{problem}; a job uses it, so it stays until that has ended"
+                is_gone = self._retire(entry)
+                yield entry, problem if is_gone else f"{problem}; a job uses it, so it stays until that has ended"
+
+    def retire_edited(self) -> Iterator[tuple[Environment, str]]:
+        """Look at the change times of every environment, which is quick; yield what was edited. No further job gets it."""
+        for entry in self.entries():
+            try:
+                name = edits.first_edit(entry.path)
+            except OSError:
+                continue  # it is being removed
+            if name:
+                self._retire(entry)
+                yield entry, f"`{name}` was changed"
+
+    def is_used(self, key: str) -> bool:
+        """Tell whether a job uses it now."""
+        return _is_locked(os.path.join(self._root, key, edits.MARKER))
+
+    def _retire(self, entry: Environment) -> bool:
+        """Remove it; where a job uses it, let no further one do so. Tell whether it is gone."""
+        if self.remove(entry.key):
+            return True
+        with suppress(OSError):  # not ours: then its owner's worker does it
+            edits.put_aside(entry.path)
+        return False
 
     def remove(self, key: str) -> bool:
         """Remove an environment unless a job uses it; tell whether it is gone."""
-        marker = os.path.join(self._root, key, ready.MARKER)
+        marker = os.path.join(self._root, key, edits.MARKER)
         try:
             fd = os.open(marker, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -129,18 +153,24 @@ class Environments:
     def prune(self, *, max_bytes: int, max_age_s: float) -> Pruned:
         """Remove what was not used for so long, then the least recently used until the rest fits; never one in use."""
         self._sweep("")
-        entries = sorted(self.entries(), key=lambda entry: entry.used_at_s)
-        left = sum(entry.size_bytes for entry in entries)
+        self._sweep_edited()
         removed = freed = 0
-        for entry in entries:
-            age_s = self._clock() - entry.used_at_s
-            if age_s < GRACE_S or (left <= max_bytes and age_s <= max_age_s):
-                continue
+        for entry in self.surplus(max_bytes=max_bytes, max_age_s=max_age_s):
             if self.remove(entry.key):
-                left -= entry.size_bytes
                 removed += 1
                 freed += entry.size_bytes
         return Pruned(removed, freed)
+
+    def surplus(self, *, max_bytes: int, max_age_s: float) -> Iterator[Environment]:
+        """Yield what `prune` would remove: what no job uses and was not used for so long, or is too many."""
+        entries = sorted(self.entries(), key=lambda entry: entry.used_at_s)
+        left = sum(entry.size_bytes for entry in entries)
+        for entry in entries:
+            age_s = self._clock() - entry.used_at_s
+            if age_s < GRACE_S or (left <= max_bytes and age_s <= max_age_s) or self.is_used(entry.key):
+                continue
+            left -= entry.size_bytes
+            yield entry
 
     def _lock(self, key: str) -> FileLock:
         directory = os.path.join(self._cache_dir, "locks")
@@ -173,22 +203,29 @@ class Environments:
     def _publish(self, recipe: Recipe, place: Place) -> None:
         size_bytes = manifest.write(place.path)
         marker = {"schema": ready.SCHEMA, "size_bytes": size_bytes, "built_at": _utc(self._clock()), **recipe.note}
-        with open(os.path.join(place.path, ready.MARKER), "w", encoding="utf-8") as file:
+        with open(os.path.join(place.path, edits.MARKER), "w", encoding="utf-8") as file:
             json.dump(marker, file)
         os.makedirs(os.path.join(self._cache_dir, ready.BYTECODE, recipe.key), exist_ok=True)
         make_read_only(place.path)
         _sync_file_system(place.keep_fds[0])
-        if os.path.lexists(place.final):
-            self._put_away(recipe.key)  # without a marker, else we would not be here
+        edits.settle(place.path)
+        # What is there has no marker, else we would not be here. A job that runs in it finds its files an instant later.
+        away = self._take_away(recipe.key) if os.path.lexists(place.final) else None
         os.rename(place.path, place.final)
         durable.sync_directory(self._root)
+        if away:
+            remove_tree(away)
+            _forget_bytecode(self._cache_dir, recipe.key)  # it may be of what was edited
 
     def _put_away(self, key: str) -> None:
         """Take it out of the way by one rename, then remove it."""
+        remove_tree(self._take_away(key))
+        _forget_bytecode(self._cache_dir, key)
+
+    def _take_away(self, key: str) -> str:
         away = os.path.join(self._root, f"{REMOVED}{secrets.token_hex(8)}")
         os.rename(os.path.join(self._root, key), away)
-        remove_tree(away)
-        shutil.rmtree(os.path.join(self._cache_dir, ready.BYTECODE, key), ignore_errors=True)
+        return away
 
     def _sweep(self, key: str) -> None:
         """Remove what died half-way: removals, and builds of this key (of all keys if it is empty) without a writer."""
@@ -196,6 +233,34 @@ class Environments:
             path = os.path.join(self._root, name)
             if name.startswith(REMOVED) or (name.startswith(f"{BUILDING}{key}") and _is_left(path)):
                 remove_tree(path)
+
+    def _sweep_edited(self) -> None:
+        """Remove environments that a job edited, when the last job in them has ended."""
+        for key in _names(self._root):
+            path = os.path.join(self._root, key)
+            has = [os.path.lexists(os.path.join(path, name)) for name in (edits.MARKER, edits.EDITED)]
+            if has == [False, True] and not _is_locked(os.path.join(path, edits.EDITED)):
+                with suppress(OSError):
+                    self._put_away(key)
+
+
+def _forget_bytecode(cache_dir: str, key: str) -> None:
+    shutil.rmtree(os.path.join(cache_dir, ready.BYTECODE, key), ignore_errors=True)
+
+
+def _is_locked(path: str) -> bool:
+    """Tell whether somebody holds this file. To ask takes the lock for an instant: a job that comes then asks a builder."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _is_left(path: str) -> bool:

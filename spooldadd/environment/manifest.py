@@ -13,10 +13,10 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from spooldadd.environment.ready import MANIFEST, MARKER
+from spooldadd.environment.edits import EDITED, MANIFEST, MARKER
 from spooldadd.errors import BuildError
 
-_OWN: Final = frozenset({MANIFEST, MARKER})
+_OWN: Final = frozenset({MANIFEST, MARKER, EDITED})
 
 
 def write(root: str) -> int:

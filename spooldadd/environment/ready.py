@@ -20,9 +20,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from spooldadd.environment.edits import MARKER
+
 SCHEMA: Final = 1
-MARKER: Final = "ready.json"
-MANIFEST: Final = "manifest.json"
 ENVIRONMENTS: Final = "environments"
 POINTERS: Final = "requests"
 BYTECODE: Final = "bytecode"
