@@ -32,12 +32,16 @@ LEAVE_S = 2.0
 
 @dataclass(frozen=True)
 class Report:
-    """What a supervisor says when it has filed an attempt; `is_gone` where it ended without a word."""
+    """What a supervisor says when it has filed an attempt; `is_gone` where it ended without a word.
+
+    `is_told` says that word was left for the notifier.
+    """
 
     record: str
     state: str = ""
     outcome: str = ""
     is_gone: bool = False
+    is_told: bool = False
 
 
 @dataclass
@@ -167,7 +171,7 @@ class Crew:
         entry.record, entry.idle_since = None, time.monotonic()
         self._idle.append(fd)
         said = marshal.loads(data)
-        return [Report(record, said["state"], said["outcome"])]
+        return [Report(record, said["state"], said["outcome"], is_told=said["told"])]
 
     def _close(self, fd: int) -> None:
         channel = self._supervisors.pop(fd).channel

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from spooldadd import lifecycle, process
-from spooldadd.guard import Verdict, cpu_sentence, memory_sentence
+from spooldadd import durable, lifecycle, process
+from spooldadd.guard import Verdict, cpu_sentence, memory_sentence, output_sentence
 from spooldadd.plan import Limits
 
 
@@ -78,3 +78,26 @@ def exit_fields(status: int | None) -> dict[str, object]:
     if os.WIFSIGNALED(status):
         return {"signal": os.WTERMSIG(status)}
     return {"exit_code": os.waitstatus_to_exitcode(status)}
+
+
+def cut_logs(limits: Limits, logs: tuple[int, int], ending: Ending) -> None:
+    """Cut what was printed beyond the limit before the job was ended."""
+    fds = sorted(set(logs))
+    sizes = [os.fstat(fd).st_size for fd in fds]
+    ending.printed = sum(sizes)
+    if limits.output_bytes is None or ending.printed <= limits.output_bytes:
+        return
+    if ending.verdict is None:
+        ending.verdict = Verdict(lifecycle.OUTPUT, output_sentence(limits.output_bytes))
+    for fd, size in zip(fds, sizes, strict=True):
+        if size > limits.output_bytes // len(fds):
+            os.ftruncate(fd, limits.output_bytes // len(fds))
+            add_to_log(fd, f"\n[spooldadd: cut here, at the limit; {size} bytes had been printed]\n")
+
+
+def add_to_log(fd: int, text: str) -> None:
+    """Add a sentence of ours for the reader's comfort. The result says the same, so a full disk may have its way."""
+    try:
+        durable.write_all(fd, text.encode())
+    except OSError:
+        pass

@@ -11,6 +11,7 @@ from spooldadd.backlog import Entry
 from spooldadd.config import Config
 from spooldadd.errors import ClaimLost
 from spooldadd.log import Log
+from spooldadd.notices import Notices
 from spooldadd.plan import Plan
 from spooldadd.planning import make_plan, policy
 from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec, Peek, Spec, parse, peek
@@ -48,7 +49,8 @@ class Launching:
         self._log = log
         self._trust = trust.of_config(config.trust.owners, config.trust.groups)
         self._work_root = the_spool.work_root(config.work_dir)
-        self.recovery = recovery.Context(the_spool, log, read_policy, self._work_root)
+        self.notices = Notices(the_spool, config, log)
+        self.recovery = recovery.Context(the_spool, log, read_policy, self._work_root, note=self.notices.leave)
 
     def entry_of(self, drop: intake.Drop) -> Entry:
         """Return what queueing needs to know about a drop."""
@@ -95,6 +97,7 @@ class Launching:
         except InvalidSpec as error:
             raise self._invalid(claimed, error) from error
         plan.sync = self._spool.sync
+        plan.telling = self.notices.telling(spec, claimed.job)
         return plan
 
     def put_back(self, claimed: spool.Claim, reason: str) -> None:
@@ -125,6 +128,7 @@ class Launching:
         except OSError as error:
             os.close(claimed.lease)
             raise self._spool.trouble(error) from error
+        self.notices.leave(claimed.record, claimed.path, {"queue": claimed.queue, **result})
         self._spool.file(claimed.record, claimed.lease, layout.FAILED)
         self._log.info(
             "filed", job=claimed.job, attempt=claimed.attempt, state="failed", outcome="invalid", reason=str(refused)

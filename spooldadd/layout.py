@@ -33,7 +33,7 @@ RESERVED = JOB_ENTRIES | {CLAIM, RESULT, BUILD_LOG, OUTPUT_LOG, STDOUT_LOG, STDE
 class Layout:
     """The paths of one spool."""
 
-    __slots__ = ("done", "failed", "format", "internal", "locks", "nodes", "root", "running", "waiting")
+    __slots__ = ("done", "failed", "format", "internal", "locks", "nodes", "notify", "root", "running", "waiting")
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -45,6 +45,7 @@ class Layout:
         self.format = os.path.join(self.internal, "format.toml")
         self.locks = os.path.join(self.internal, "locks")
         self.nodes = os.path.join(self.internal, "nodes")
+        self.notify = os.path.join(self.internal, "notify")
 
     def state_directory(self, state: str) -> str:
         """Return the directory whose entries are in this state."""

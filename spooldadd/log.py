@@ -18,6 +18,7 @@ EVENTS = frozenset({
     "claimed", "claim-lost", "put-back", "building", "started", "finished", "filed", "lost", "recovered", "removed",
     "supervisor-gone", "left-processes", "spool-away", "spool-back", "spool-trouble", "watch-replaced", "conflict-copy",
     "ignored", "filing-waits", "work-dir-removed", "not-kept", "foreign", "failed",
+    "mail-queued", "mail-held", "mail-sent", "mail-failed", "mail-off",
     "environment-edited", "cache-pruned",
 })  # fmt: skip
 Value = "str | int | float | bool | None"

@@ -10,6 +10,7 @@ import marshal
 import os
 
 from spooldadd.lifecycle import Policy
+from spooldadd.notice import Telling
 
 
 class Limits:
@@ -54,6 +55,7 @@ class Plan:
         "stdin",
         "submitted_at_s",
         "sync",
+        "telling",
         "work_dir",
     )
 
@@ -82,6 +84,7 @@ class Plan:
         self.keep_files: list[str] = []
         self.keep_workdir = "failure"
         self.sync = True
+        self.telling = Telling()
 
     def environment_marker(self, key: str) -> str:
         """Return the file whose lock holds this Python environment."""
@@ -101,6 +104,7 @@ def from_wire(data: bytes) -> Plan:
         setattr(plan, name, value)
     plan.limits = _filled(Limits(), table["limits"])
     plan.policy = _filled(Policy(), table["policy"])
+    plan.telling = _filled(Telling(), table["telling"])
     return plan
 
 
@@ -108,7 +112,7 @@ def _slots(thing: object, names: tuple[str, ...]) -> dict[str, object]:
     table: dict[str, object] = {}
     for name in names:
         value = getattr(thing, name)
-        table[name] = _slots(value, value.__slots__) if isinstance(value, (Limits, Policy)) else value
+        table[name] = _slots(value, value.__slots__) if isinstance(value, (Limits, Policy, Telling)) else value
     return table
 
 

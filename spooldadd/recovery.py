@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -53,6 +53,7 @@ class Context:
     log: Log
     policy: Callable[[str], Policy]  # from the path of a spec, valid or not
     work_root: str = ""  # where this node's work directories of this spool are, if it is known
+    note: Callable[[str, str, Mapping[str, object]], None] = lambda _name, _path, _result: None  # before a record is filed
     dead_node: str | None = None  # records of this node too, on a person's word that it is dead
 
     @property
@@ -171,6 +172,7 @@ def _file_finished(context: Context, name: names.RecordName, result: dict[str, o
     state = str(result.get("state", layout.FAILED))
     if state not in (layout.DONE, layout.FAILED, layout.WAITING):
         state = layout.FAILED
+    context.note(str(name), os.path.join(context.places.running, str(name)), {**result, "state": state})
     context.spool.file_held(str(name), state)
     context.log.info("recovered", job=name.job, attempt=name.attempt, state=state, outcome=result.get("outcome"))
     return Found.FINISHED
@@ -222,6 +224,7 @@ def _file_lost(context: Context, name: names.RecordName, claimed: dict[str, obje
     }
     record.rotate(path, name.attempt, sync=context.spool.sync)
     record.write_result(path, result, sync=context.spool.sync)
+    context.note(str(name), path, result)
     context.spool.file_held(str(name), decision.state)
     context.log.error(
         "lost", job=name.job, attempt=name.attempt, node=claimed.get("node"), state=decision.state, reason=reason

@@ -19,11 +19,11 @@ import signal
 import socket
 import time
 
-from spooldadd import building, durable, filing, layout, lifecycle, process, record, spawn, workdir
+from spooldadd import building, durable, filing, layout, lifecycle, notice, process, record, spawn, workdir
 from spooldadd.channel import receive
-from spooldadd.ending import Ending, exit_fields, judge
+from spooldadd.ending import Ending, add_to_log, cut_logs, exit_fields, judge
 from spooldadd.errors import ClaimLost, SpoolError
-from spooldadd.guard import Guard, Verdict, output_sentence
+from spooldadd.guard import Guard, Verdict
 from spooldadd.log import Log
 from spooldadd.plan import Limits, Plan
 from spooldadd.tomltext import flat
@@ -51,16 +51,21 @@ def serve(channel: socket.socket, log: Log) -> None:
     process.become_subreaper()
     process.set_name(COMM)
     own_start = process.start_ticks(os.getpid()) or 0
+    attempt: Attempt | None = None
     while True:
         received = receive(channel)
         if received is None:
-            return
+            break
         plan, lease = received
-        report = Attempt(plan, lease, log, own_start).run()
+        attempt = Attempt(plan, lease, log, own_start)
+        report = attempt.run()
         try:
             channel.send(marshal.dumps(report))
         except OSError:
-            return  # the worker is gone: nobody has a next attempt for us
+            break
+    # The worker is gone: nobody has a next attempt for us, and perhaps nobody tells the end of this one.
+    if attempt is not None and attempt.is_told:
+        notice.become_notifier(attempt.plan.telling, attempt.places, (plan.node, plan.record))
 
 
 class Attempt:
@@ -74,6 +79,7 @@ class Attempt:
         self.places = layout.Layout(plan.root)
         self.record = os.path.join(self.places.running, plan.record)
         self.built = building.Built()
+        self.is_told = False
         self.started_at_s = time.time()
         self.started = time.monotonic()
 
@@ -89,7 +95,7 @@ class Attempt:
             self.log.info("claim-lost", job=self.plan.job, attempt=self.plan.attempt, reason=str(error))
         self._let_go()
         self._clean_up(result)
-        return {"record": self.plan.record, "state": state, "outcome": result.get("outcome", "")}
+        return {"record": self.plan.record, "state": state, "outcome": result.get("outcome", ""), "told": self.is_told}
 
     def _persist(self, event: str, step: Callable[[], T]) -> T:
         """Repeat a step until the host allows it: a full disk, a share that is away, a read-only remount all end one day.
@@ -146,7 +152,7 @@ class Attempt:
             pid = start_job(self.plan, logs, (self.record, self.plan.work_dir))
         except spawn.CannotStart as error:
             ending.status = error.exit_code << 8
-            _add_to_log(logs[1], f"{error}\n")
+            add_to_log(logs[1], f"{error}\n")
             return self._conclude(lifecycle.EXIT, str(error), ending)
         self._say_started(pid)
         watch_job(self.plan, pid, logs, os.path.join(self.record, layout.CANCEL), ending)
@@ -249,9 +255,25 @@ class Attempt:
     def _write_and_file(self, result: dict[str, object]) -> str:
         state = str(result["state"])
         self._persist("filing-waits", lambda: self._write_result(result))
+        if notice.is_wanted(self.plan.telling, result):
+            self.is_told = self._persist("filing-waits", lambda: self._leave_notice(state))
         self._persist("filing-waits", lambda: filing.file_record(self.places, self.plan.record, state, sync=self.plan.sync))
         self._say_filed(result)
         return state
+
+    def _leave_notice(self, state: str) -> bool:
+        """Leave word for the notifier. Raises: OSError where filing could not go on either; all else costs a mail only."""
+        plan = self.plan
+        try:
+            notice.leave(self.places, plan.node, plan.record, sync=plan.sync)
+        except OSError as error:
+            if error.errno in NODE_TROUBLES or not filing.is_spool_here(self.places):
+                raise
+            self.log.warning("mail-failed", job=plan.job, error=str(error), then="filing it without a mail")
+            return False
+        if state == lifecycle.FAILED:
+            notice.mark_failing(plan.telling)
+        return True
 
     def _write_result(self, result: dict[str, object]) -> None:
         if self.plan.sync:
@@ -339,29 +361,6 @@ def watch_job(plan: Plan, pid: int, logs: tuple[int, ...], cancel: str, ending: 
     ending.max_rss_bytes = tree.max_rss_bytes
     ending.stopped = tree.is_told_to_stop
     ending.oom_kills = process.out_of_memory_kills() - ending.oom_kills if _is_killed(tree.status) else 0
-
-
-def cut_logs(limits: Limits, logs: tuple[int, int], ending: Ending) -> None:
-    """Cut what was printed beyond the limit before the job was ended."""
-    fds = sorted(set(logs))
-    sizes = [os.fstat(fd).st_size for fd in fds]
-    ending.printed = sum(sizes)
-    if limits.output_bytes is None or ending.printed <= limits.output_bytes:
-        return
-    if ending.verdict is None:
-        ending.verdict = Verdict(lifecycle.OUTPUT, output_sentence(limits.output_bytes))
-    for fd, size in zip(fds, sizes, strict=True):
-        if size > limits.output_bytes // len(fds):
-            os.ftruncate(fd, limits.output_bytes // len(fds))
-            _add_to_log(fd, f"\n[spooldadd: cut here, at the limit; {size} bytes had been printed]\n")
-
-
-def _add_to_log(fd: int, text: str) -> None:
-    """Add a sentence of ours for the reader's comfort. The result says the same, so a full disk may have its way."""
-    try:
-        durable.write_all(fd, text.encode())
-    except OSError:
-        pass
 
 
 def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, object]:

@@ -23,10 +23,12 @@ from spooldadd.errors import ClaimLost, NotASpool, SpoolError
 from spooldadd.launching import Launching, NotQuiet, Refused
 from spooldadd.log import Log
 from spooldadd.nodes import NodeFile
+from spooldadd.notifying import Notifying
 from spooldadd.plan import Plan
 from spooldadd.release import __version__
 from spooldadd.room import Room
 from spooldadd.sources import Sources
+from spooldadd.upkeeping import Upkeeping
 from spooldadd.watch import Watch
 
 # How long the spool gets to recover before we try again: soon at first, because most troubles are short.
@@ -92,10 +94,12 @@ class Worker:
         self._is_in_doubt = False  # a record could not be recovered yet
         self._crew = Crew(self._selector, settings.environ, settings.log_arguments)
         self._launching = Launching(the_spool, config, log)
+        self._notifying = Notifying(self._selector, self._launching.notices, log)
         self._adopted = Adopted(self._launching.recovery, log)
         self._room = Room(the_spool.places, settings.jobs, config.queues, self._adopted, log)
         self._sources = Sources(the_spool.places, config, self._launching, self._selector, log)
         self._node_file = NodeFile(the_spool.places, the_spool.holder.node)
+        self._upkeeping = Upkeeping(config, log, settings.log_arguments)
 
     # -- told from outside
 
@@ -134,6 +138,7 @@ class Worker:
         try:
             self._do_due(time.monotonic())
             self._dispatch()
+            self._notifying.turn(time.monotonic())
             if self._is_done():
                 return False
             self._sleep()
@@ -265,6 +270,8 @@ class Worker:
         for key, _events in self._selector.select(timeout_s):
             if key.data == "wake":
                 self._drain_pipe()
+            elif key.data is self._notifying:
+                self._notifying.on_readable()
             elif isinstance(key.data, Watch):
                 self._take_in(self._sources.heed(key.data))
             else:
@@ -276,7 +283,7 @@ class Worker:
         timers = self._timers
         if now < timers.trouble:
             return timers.trouble
-        times = [self._sources.next_at, timers.beat, timers.recover, self._put_off.next_at]
+        times = [self._sources.next_at, timers.beat, timers.recover, self._put_off.next_at, self._notifying.next_at]
         if len(self._adopted):
             times.append(timers.adopted)
         later_s = self._backlog.next_at_s()
@@ -288,6 +295,8 @@ class Worker:
 
     def _hear(self, report: Report) -> None:
         self._room.leave(report.record)
+        if report.is_told:
+            self._notifying.heed()
         if report.is_gone:
             self.log.warning("supervisor-gone", record=report.record, then="looking what became of it")
             self._adopted.add_record(report.record)
@@ -329,6 +338,7 @@ class Worker:
     def _beat(self, now: float) -> None:
         self._timers.beat = now + BEAT_S
         self._crew.trim(now)
+        self._upkeeping.turn(time.time())
         self._node_file.beat(self._node_table())
 
     def _node_table(self) -> dict[str, object]:
@@ -388,6 +398,7 @@ class Worker:
 
     def _leave(self) -> None:
         running = self._room.ours
+        self._notifying.leave()
         self._crew.close()
         self._sources.stop_watching()
         self._node_file.leave()

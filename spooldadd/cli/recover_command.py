@@ -23,6 +23,7 @@ from spooldadd.errors import SpooldaddError
 from spooldadd.launching import read_policy
 from spooldadd.layout import Layout
 from spooldadd.log import Log
+from spooldadd.notices import Notices
 from spooldadd.recovery import Found
 
 # A worker beats every 10 s (`worker.BEAT_S`): three of them, so that one late beat does not make it dead.
@@ -61,9 +62,10 @@ def run(options: argparse.Namespace) -> int:
     the_spool = spool.open_spool(root, holder(config.node))
     if options.node and not options.force_dead:
         refuse_living(the_spool.places, options.node, options.watch)
-    context = recovery.Context(
-        the_spool, Log(2, level="warning"), read_policy, the_spool.work_root(config.work_dir), dead_node=options.node
-    )
+    log = Log(2, level="warning")
+    note = Notices(the_spool, config, log).leave
+    work_root = the_spool.work_root(config.work_dir)
+    context = recovery.Context(the_spool, log, read_policy, work_root, note=note, dead_node=options.node)
     found = recovery.recover_all(context)
     locks = recovery.remove_stale_locks(context)
     if options.json:

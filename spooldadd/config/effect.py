@@ -8,6 +8,8 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from spooldadd.config.models import Config
+from spooldadd.config.notify import shown_table
+from spooldadd.expecting import Expected
 from spooldadd.problems import dotted
 from spooldadd.spec.schema import value_text
 from spooldadd.tomlpos import Path
@@ -34,9 +36,21 @@ def _values(model: BaseModel, path: Path) -> Iterator[tuple[Path, str]]:
         if isinstance(value, BaseModel):
             yield from _values(value, key)
         elif isinstance(value, Mapping):
-            yield from (((*key, entry), value_text(part)) for entry, part in value.items())
+            yield from _entries(value, key)
         else:
             yield key, _text(name, value)
+
+
+def _entries(table: Mapping[str, object], path: Path) -> Iterator[tuple[Path, str]]:
+    """List a table of free keys; of what is a table again, each key that is set."""
+    for name, part in table.items():
+        if isinstance(part, BaseModel):
+            given = [key for key in type(part).model_fields if key in part.model_fields_set]
+            yield from (((*path, name, key), _text(key, getattr(part, key))) for key in given)
+        elif isinstance(part, Mapping):
+            yield from (((*path, name, key), value_text(value)) for key, value in shown_table(part).items())
+        else:
+            yield (*path, name), value_text(str(part) if isinstance(part, Expected) else part)
 
 
 def _text(name: str, value: object) -> str:

@@ -82,6 +82,9 @@ def _checked(source: Source, table: dict[str, object], environ: Mapping[str, str
     for key in ("work_dir", "cache_dir", "secrets_dir"):
         if key in merged:
             merged[key] = _without_tilde(merged[key], environ)
+    mail = merged.get("mail")
+    if isinstance(mail, dict):
+        mail |= {key: _without_tilde(mail[key], environ) for key in ("templates", "outbox") if key in mail}
     try:
         config = validate(Config, merged, source)
     except Unreadable as error:
@@ -89,7 +92,8 @@ def _checked(source: Source, table: dict[str, object], environ: Mapping[str, str
         raise InvalidConfig([*found.problems, *blamed], source.name) from error
     if found.problems:
         raise InvalidConfig(found.problems, source.name)
-    return config.with_provenance(Provenance(_origins(source, table, overrides), tuple(found.warnings)))
+    file = "" if source.name == _NO_FILE else os.path.abspath(source.name)
+    return config.with_provenance(Provenance(_origins(source, table, overrides), tuple(found.warnings), file))
 
 
 def _with_overrides(table: dict[str, object], overrides: Iterable[Override]) -> dict[str, object]:

@@ -12,10 +12,12 @@ from pydantic import AfterValidator, Field, PlainValidator, PrivateAttr
 from pydantic import WithJsonSchema as Shown
 
 from spooldadd.complaints import kind, refuse
+from spooldadd.config.notify import Mail, NodeNotify, Transports, TransportTables
 from spooldadd.names import safe_name
 from spooldadd.spec.fields import (
     MAX_NAME_CHARACTERS,
     Delay,
+    Directory,
     Duration,
     Environ,
     MemorySize,
@@ -74,14 +76,6 @@ def _cache_dir_of_this_process() -> str:
     return default_cache_dir(os.environ, os.getuid())
 
 
-def _directory(value: str) -> str:
-    if not os.path.isabs(value):
-        raise refuse("must be an absolute path", "begin it with `/`, or with `~/` for your home directory")
-    if "\0" in value:
-        raise refuse("must not hold a NUL character")
-    return os.path.normpath(value)
-
-
 def _suffix(value: str) -> str:
     if not value.startswith(".") or len(value) < 2 or "/" in value or "\0" in value:
         raise refuse("is no suffix of a file name", 'write it with its dot, as in `".toml"`')
@@ -108,7 +102,6 @@ def _variable_pattern(value: str) -> str:
 Suffix = Annotated[str, AfterValidator(_suffix)]
 Account = Annotated[str | int, PlainValidator(_account), Shown({"title": "name or number", "type": ["string", "integer"]})]
 VariablePattern = Annotated[Word, AfterValidator(_variable_pattern), Shown({"title": "name pattern", "type": "string"})]
-Directory = Annotated[str, AfterValidator(_directory), Shown({"title": "absolute path", "type": "string"})]
 Width = Annotated[int, Field(ge=0, le=MAX_JOBS)]
 
 
@@ -166,6 +159,15 @@ class Keep(Table):
     work_days: float = Field(
         default=7.0, ge=0, le=3650, description="Days that the work directory of a failed job stays on the node."
     )
+    cache_days: float = Field(
+        default=90.0, ge=0, le=3650, description="Days that a download or a Python environment stays unused in the cache."
+    )
+    cache_size_bytes: Size = Field(
+        default=50 * 2**30,
+        alias="cache_size",
+        description="Size of all downloads in the cache, and as much again of all Python environments; above it, the least "
+        "recently used go.",
+    )
 
 
 class Trust(Table):
@@ -211,6 +213,7 @@ class Provenance:
 
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    file: str = field(default="", compare=False)
 
 
 class Config(Table):
@@ -247,6 +250,15 @@ class Config(Table):
     environ: JobEnviron = Field(
         default_factory=JobEnviron, description="Which of the worker's environment variables reach the jobs."
     )
+    mail: Mail = Field(default_factory=Mail, description="How the mail about jobs is made, and where it waits.")
+    notify: NodeNotify = Field(
+        default_factory=NodeNotify, description="What is told of jobs whose spec says nothing, and what is expected."
+    )
+    transport: TransportTables = Field(
+        default_factory=Transports,
+        description="`[transport.NAME]`: a way on which mail leaves; `kind` is `smtp`, `lmtp`, `sendmail`, `maildir`, "
+        "`command` or `webhook`. Without one there is no mail.",
+    )
     log: LogStyle = Field(default_factory=LogStyle, description="What the worker writes to its own log.")
 
     _provenance: Provenance = PrivateAttr(default_factory=Provenance)
@@ -255,6 +267,11 @@ class Config(Table):
     def warnings(self) -> tuple[str, ...]:
         """What was strange while loading and did no harm, one sentence each."""
         return self._provenance.warnings
+
+    @property
+    def file(self) -> str:
+        """The file that it was read from; empty where there was none."""
+        return self._provenance.file
 
     @property
     def origins(self) -> Mapping[str, str]:

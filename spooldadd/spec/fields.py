@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Final
@@ -234,3 +235,24 @@ def _pattern(value: str) -> str:
 
 
 FilePattern = Annotated[Word, AfterValidator(_pattern), Shown({"title": "path pattern", "type": "string"})]
+
+
+def _directory(value: str) -> str:
+    if not os.path.isabs(value):
+        raise refuse("must be an absolute path", "begin it with `/`, or with `~/` for your home directory")
+    if "\0" in value:
+        raise refuse("must not hold a NUL character")
+    return os.path.normpath(value)
+
+
+Directory = Annotated[str, AfterValidator(_directory), Shown({"title": "absolute path", "type": "string"})]
+
+
+def _address(value: str) -> str:
+    """A cheap check for slips; what stands in a mail is parsed in full by `erroremail`, which is heavy to import."""
+    if not re.fullmatch(r"[^\x00-\x1f\x7f]*[^\s@<>,;:]+@[^\s@<>,;:]+>?", value) or ("<" in value) != value.endswith(">"):
+        raise refuse("is no mail address", 'write `"ops@example.org"` or `"Operations <ops@example.org>"`, each on its own')
+    return value
+
+
+Address = Annotated[Word, AfterValidator(_address), Shown({"title": "mail address", "type": "string"})]

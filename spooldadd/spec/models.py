@@ -11,6 +11,7 @@ from spooldadd.complaints import refuse
 from spooldadd.environment.models import BuildStep, FileEntry, PythonTable
 from spooldadd.reading import Source
 from spooldadd.spec.fields import (
+    Address,
     Command,
     Delay,
     Duration,
@@ -30,6 +31,7 @@ from spooldadd.units import format_duration
 # The outcomes after which another attempt may help. Not `lost`: that is what `restartable` decides.
 RetryOutcome = Literal["exit", "signal", "timeout", "stall", "output", "oom", "build"]
 RETRIED_BY_DEFAULT: Final[tuple[RetryOutcome, ...]] = ("exit", "signal", "timeout", "stall", "oom", "build")
+NotifyEvent = Literal["failure", "recovery", "success", "lost", "late"]
 SETTINGS_VARIABLE: Final = "APP_SETTINGS_JSON"
 
 
@@ -126,6 +128,20 @@ class Keep(Table):
     )
 
 
+class Notify(Table):
+    """Who is told of the job's end, of which ends, and how. What is absent is as the node's configuration says."""
+
+    email: Annotated[tuple[Address, ...], Field(strict=False)] | None = Field(
+        default=None, description="Who gets the mails; unset, those that the node's configuration names; empty, nobody."
+    )
+    on: Annotated[tuple[NotifyEvent, ...], Field(strict=False)] | None = Field(
+        default=None, description="What is told; unset, as the node's configuration says; empty, nothing."
+    )
+    via: Annotated[tuple[Name, ...], Field(strict=False)] | None = Field(
+        default=None, description="Names of the node's transports; unset, as its configuration says."
+    )
+
+
 class Spec(Table):
     """One job as its submitter asked for it: valid, complete, immutable."""
 
@@ -160,6 +176,7 @@ class Spec(Table):
     retry: Retry = Field(default_factory=Retry, description="Whether a failed attempt is followed by another.")
     run: Run = Field(default_factory=Run, description="When and how the command is started.")
     keep: Keep = Field(default_factory=Keep, description="What remains of the work directory.")
+    notify: Notify = Field(default_factory=Notify, description="Who is told how the job ended.")
 
     # The text it was read from, for the places of problems that are found later, such as in templates.
     _source: Source = PrivateAttr(default_factory=Source)

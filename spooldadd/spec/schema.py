@@ -121,7 +121,7 @@ def _plural(name: str) -> str:
     if name.startswith("one of "):
         return name.removeprefix("one of ")
     noun, space, rest = name.partition(" from ")
-    return f"{noun}s{space}{rest}"
+    return f"{noun}{'es' if noun.endswith('s') else 's'}{space}{rest}"
 
 
 def _default_text(shown: dict[str, Any], *, required: bool) -> str:
