@@ -82,7 +82,7 @@ class _Foreground:
         """Run it to its end, whoever ends it."""
         process.become_subreaper()
         self._heed_signals()
-        workdir.make(self._plan.work_dir, self._plan.config)
+        workdir.make(self._plan.work_dir, self._plan.config, self._plan.script)
         ending = Ending()
         built = self._build()
         if isinstance(built, Verdict):

@@ -18,8 +18,8 @@ import tomllib
 from collections.abc import Set
 from dataclasses import dataclass
 
-from spooldadd import layout, watch
-from spooldadd.spec import MAX_SPEC_BYTES, Peek, peek
+from spooldadd import forms, layout, watch
+from spooldadd.spec import MAX_SPEC_BYTES, Peek, has_whole_block, peek, peek_script
 
 CONFLICT_MARKS = (".sync-conflict-", "(conflicted copy", "_conflict-")
 TEMPORARY_STARTS = (".", "~", "#")
@@ -139,6 +139,7 @@ class Intake:
         self._again: list[str] = []
         self.conflicts: set[str] = set()
         self.unexpected: set[str] = set()
+        self.no_specs: set[str] = set()  # Python files without inline metadata: quiet, and nobody's business
 
     def scan(self) -> None:
         """List the root: forget what is gone, and put what is new in line for `examine`.
@@ -147,7 +148,7 @@ class Intake:
         """
         names = set(os.listdir(self._root))
         for name in self._quiet.keys() - names:
-            del self._quiet[name]
+            self.forget(name)
         self._look_again()
         for name in [name for name in self._unsettled if name not in names]:
             del self._unsettled[name]
@@ -176,7 +177,7 @@ class Intake:
             self._unsettled.pop(hint.name, None)
             return None
         wait_s = self._settle_s
-        if hint.kind != watch.CREATED and _looks_complete(found):
+        if hint.kind != watch.CREATED and _looks_complete(hint.name, found):
             wait_s = 0.0 if hint.kind == watch.MOVED else CLOSE_GRACE_S
         self._unsettled[hint.name] = _Unsettled(signature(found.status), now, now + wait_s)
         return self._settle(hint.name, found, now)
@@ -200,6 +201,7 @@ class Intake:
     def forget(self, name: str) -> None:
         """A file of this name is no longer ours to claim; a new one is a new drop."""
         self._quiet.pop(name, None)
+        self.no_specs.discard(name)
 
     @property
     def known(self) -> Set[str]:
@@ -256,6 +258,9 @@ class Intake:
             return None
         del self._unsettled[name]
         self._quiet[name] = entry.signature
+        if not forms.is_meant(os.path.join(self._root, name), name):
+            self.no_specs.add(name)
+            return None
         return _drop(name, found)
 
     def _stood_still(self, found: Look, wall_s: float | None) -> bool:
@@ -268,12 +273,15 @@ class Intake:
 def _drop(name: str, found: Look) -> Drop:
     data = found.data or b""
     status = found.status
-    return Drop(name, peek(data), status.st_ctime, status.st_mtime, signature(status))
+    seen = peek_script(data) if forms.is_script(name) else peek(data)
+    return Drop(name, seen, status.st_ctime, status.st_mtime, signature(status))
 
 
-def _looks_complete(found: Look) -> bool:
+def _looks_complete(name: str, found: Look) -> bool:
     if not found.data or found.writer:
         return False
+    if forms.is_script(name):  # that what there is of it can be run proves nothing, but most cuts are within a line
+        return found.data.endswith(b"\n") and has_whole_block(found.data)
     try:
         tomllib.loads(found.data.decode("utf-8-sig"))
     except (ValueError, RecursionError):

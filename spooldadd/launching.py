@@ -6,7 +6,7 @@ import os
 import stat
 import time
 
-from spooldadd import durable, intake, layout, lifecycle, names, problems, record, recovery, spool, trust, workdir
+from spooldadd import durable, forms, intake, layout, lifecycle, names, problems, record, recovery, spool, trust, workdir
 from spooldadd.backlog import Entry
 from spooldadd.config import Config
 from spooldadd.errors import ClaimLost
@@ -14,7 +14,7 @@ from spooldadd.log import Log
 from spooldadd.notices import Notices
 from spooldadd.plan import Plan
 from spooldadd.planning import make_plan, policy
-from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec, Peek, Spec, parse, peek
+from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec, Peek, Spec, parse_file, peek, peek_script
 from spooldadd.units import format_size
 
 DAY_S = 86400.0
@@ -68,7 +68,8 @@ class Launching:
     def peek_record(self, spec_path: str) -> Peek:
         """Return what queueing needs to know about a record's spec."""
         found = intake.look(spec_path)
-        return peek((found.data if found else None) or b"")
+        data = (found.data if found else None) or b""
+        return peek_script(data) if forms.is_script(spec_path) else peek(data)
 
     def claim(self, entry: Entry) -> spool.Claim:
         """Claim the job of this entry. Raises: ClaimLost, SpoolError."""
@@ -169,7 +170,7 @@ class Launching:
         return False
 
     def _read(self, claimed: spool.Claim, entry: Entry) -> Spec:
-        found = intake.look(os.path.join(claimed.path, layout.SPEC))
+        found = intake.look(layout.find_spec(claimed.path))
         if found is None:
             os.close(claimed.lease)
             raise ClaimLost(f"the spec of `{claimed.record}` is gone")
@@ -181,7 +182,9 @@ class Launching:
         if not entry.is_record and found.status.st_mtime != entry.since_s:
             raise NotQuiet("it was changed while it waited")
         try:
-            return parse(found.data or b"", source=self._shown(claimed))
+            return parse_file(
+                found.data or b"", source=self._shown(claimed), own_name=record.own_name(claimed.path, claimed.job)
+            )
         except InvalidSpec as error:
             raise self._invalid(claimed, error) from error
 
@@ -199,7 +202,7 @@ class Launching:
         return "cannot be read; are its permissions right?" if found.data is None else None
 
     def _shown(self, claimed: spool.Claim) -> str:
-        return durable.printable(claimed.source) if claimed.source else layout.SPEC
+        return durable.printable(claimed.source or os.path.basename(layout.find_spec(claimed.path)))
 
     def _invalid(self, claimed: spool.Claim, error: InvalidSpec) -> Refused:
         return Refused(str(error), problems.render(error.problems, self._shown(claimed)))
@@ -209,6 +212,7 @@ def read_policy(spec_path: str) -> lifecycle.Policy:
     """Return what the spec at this path says about further attempts; an unreadable one says nothing."""
     found = intake.look(spec_path)
     try:
-        return policy(parse((found.data if found else None) or b"", source=layout.SPEC))
+        own_name = os.path.basename(spec_path)
+        return policy(parse_file((found.data if found else None) or b"", source=own_name, own_name=own_name))
     except InvalidSpec:
         return lifecycle.Policy()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from spooldadd import forms
+
 RUNNING, WAITING, DONE, FAILED = "running", "waiting", "done", "failed"
 STATES = (WAITING, RUNNING, DONE, FAILED)
 INTERNAL = ".spool"
@@ -13,6 +15,9 @@ ROOT_ENTRIES = frozenset({*STATES, INTERNAL, PAUSED})
 HELD_SUFFIX = ".held"
 
 SPEC = "spec.toml"
+SPEC_SCRIPT = "spec.py"
+SPEC_BUNDLE = "spec.tar"
+SPECS = (SPEC, SPEC_SCRIPT, SPEC_BUNDLE)  # a record has one of them
 CLAIM = "claim.toml"
 RESULT = "result.toml"
 BUILD_LOG = "build.log"
@@ -25,7 +30,7 @@ CANCEL = "cancel"
 HOLD = "hold"
 NOW = "now"  # a waiting record with this file does not wait for its time
 # What belongs to the job and not to one attempt stays where it is when the next attempt begins.
-JOB_ENTRIES = frozenset({SPEC, ATTEMPTS, HOLD})
+JOB_ENTRIES = frozenset({*SPECS, ATTEMPTS, HOLD})
 # What `[keep]` may not overwrite.
 RESERVED = JOB_ENTRIES | {CLAIM, RESULT, BUILD_LOG, OUTPUT_LOG, STDOUT_LOG, STDERR_LOG, PROBLEMS, CANCEL, NOW}
 
@@ -58,3 +63,22 @@ class Layout:
     def pause_files(self, queue: str) -> tuple[str, str]:
         """Return the files that stop claiming while they exist: for all, and for this queue."""
         return os.path.join(self.root, PAUSED), os.path.join(self.root, f"{PAUSED}.{queue}")
+
+
+def bare_name(file_name: str) -> str:
+    """Return the name that a dropped file has, or will have, while nobody holds it."""
+    return file_name.removesuffix(HELD_SUFFIX)
+
+
+def spec_entry(file_name: str) -> str:
+    """Return how a dropped file of this name is called in its record: its form stays told by the suffix."""
+    bare = bare_name(file_name)
+    if forms.is_script(bare):
+        return SPEC_SCRIPT
+    return SPEC_BUNDLE if forms.is_bundle(bare) else SPEC
+
+
+def find_spec(record: str) -> str:
+    """Return the path of a record's spec, in whatever form; of one that is missing, where a TOML file would be."""
+    paths = [os.path.join(record, entry) for entry in SPECS]
+    return next((path for path in paths if os.path.lexists(path)), paths[0])

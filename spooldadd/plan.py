@@ -51,6 +51,7 @@ class Plan:
         "queue",
         "record",
         "root",
+        "script",
         "split_output",
         "stdin",
         "submitted_at_s",
@@ -73,6 +74,7 @@ class Plan:
         self.environ: dict[str, str] = {}  # on top of the launcher's own
         self.stdin = b""
         self.config: bytes | None = None
+        self.script: tuple[str, bytes] | None = None  # name and bytes of a file to put into the work directory
         self.work_dir = ""  # made for this attempt, on the node's own disk
         self.build: bytes | None = None  # what the builder is told; None where nothing has to be built
         self.cache_dir = ""

@@ -56,6 +56,7 @@ def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Con
     plan.environ = dict(rendered.env)
     plan.stdin = rendered.stdin.encode()
     plan.config = json.dumps(dict(rendered.config), ensure_ascii=False, indent=2).encode() if rendered.config else None
+    plan.script = (spec.script.name, spec.script.data) if spec.script else None
     plan.work_dir = os.path.join(work_root, claimed.record)
     _plan_build(plan, rendered, context, config)
     plan.split_output = rendered.run.split_output

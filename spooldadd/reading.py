@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, TypeVar
@@ -82,11 +82,12 @@ class Source:
 
     name: str = field(default="", compare=False)
     text: str = field(default="", compare=False)
+    known_places: Mapping[Path, Place] | None = field(default=None, compare=False)  # of a text that is no TOML itself
 
     @cached_property
-    def places(self) -> dict[Path, Place]:
+    def places(self) -> Mapping[Path, Place]:
         """The place of each key and element."""
-        return tomlpos.positions(self.text)
+        return tomlpos.positions(self.text) if self.known_places is None else self.known_places
 
     @cached_property
     def lines(self) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
-from spooldadd import durable, layout, names
+from spooldadd import durable, forms, layout, names
 from spooldadd.tomltext import flat
 
 SCHEMA = 1
@@ -91,6 +91,22 @@ def submitted_at_s(record: str, job: str) -> float:
 def seconds(value: object) -> float | None:
     """Return the seconds since the epoch of a time from one of our tables, or None for what is no time with a zone."""
     return value.timestamp() if isinstance(value, datetime) and value.tzinfo is not None else None
+
+
+def own_name(record: str, job: str) -> str:
+    """Return the name that a job's spec had where it was dropped; of one that came by `submit`, the job's with its suffix.
+
+    So it is, too, where nobody knows any more: a first claim that was given up leaves nothing behind.
+    """
+    suffix = os.path.splitext(layout.find_spec(record))[1]
+    if suffix == forms.TOML:
+        return names.job_name(job) + suffix  # nobody asks how a TOML file was called, and to look costs a read
+    for place in (os.path.join(layout.ATTEMPTS, "1"), ""):
+        claim = read_table(os.path.join(record, place, layout.CLAIM)) or {}
+        source = layout.bare_name(str(claim.get("source") or ""))
+        if source.endswith(suffix) and names.source_job_id(source, suffix) is None:
+            return source
+    return names.job_name(job) + suffix
 
 
 def moment(at_s: float) -> datetime:

@@ -200,7 +200,7 @@ def end_strays(context: Context, path: str) -> None:
 
 def _file_lost(context: Context, name: names.RecordName, claimed: dict[str, object]) -> Found:
     path = os.path.join(context.places.running, str(name))
-    policy = context.policy(os.path.join(path, layout.SPEC))
+    policy = context.policy(layout.find_spec(path))
     outcome = lifecycle.CANCELLED if os.path.lexists(os.path.join(path, layout.CANCEL)) else lifecycle.LOST
     decision = lifecycle.decide(outcome, name.attempt, policy, random.random())
     reason = "it was cancelled while it ran"

@@ -6,7 +6,7 @@ import os
 import selectors
 import time
 
-from spooldadd import filesystem, intake, layout
+from spooldadd import filesystem, forms, intake, layout
 from spooldadd.backlog import Entry
 from spooldadd.config import Config
 from spooldadd.launching import Launching
@@ -70,6 +70,7 @@ class Sources:
         drops = self.intake.due(now)
         if self.intake.has_fresh:
             drops += self.intake.examine(now, time.time(), EXAMINE_AT_ONCE)
+        self._say_no_specs()
         return [self._launching.entry_of(drop) for drop in drops]
 
     def heed(self, watch: Watch) -> list[Entry]:
@@ -169,3 +170,9 @@ class Sources:
             suffixes = ", ".join(self._config.intake.suffixes)
             self._log.info("ignored", file=name, reason=f"its name does not end in {suffixes}")
         self._noticed |= self.intake.conflicts | self.intake.unexpected
+
+    def _say_no_specs(self) -> None:
+        """A Python file that another spec names may lie in the spool; who meant it as a spec has to hear of it."""
+        for name in sorted(self.intake.no_specs - self._noticed):
+            self._log.info("ignored", file=name, reason=f"it has no line `{forms.OPENING}`, so it is no spec")
+        self._noticed |= self.intake.no_specs

@@ -85,7 +85,7 @@ class Spool:
         Raises: ClaimLost where somebody else took it or it is gone; SpoolError where the spool cannot be written.
         """
         submitted_at_s = self._dropped_at_s(source)
-        bare = source.removesuffix(layout.HELD_SUFFIX)  # who cancels a held drop claims it too
+        bare = layout.bare_name(source)  # who cancels a held drop claims it too
         given = names.source_job_id(bare, os.path.splitext(bare)[1])
         if given is not None and not self.has_job(given):
             job = given
@@ -93,7 +93,7 @@ class Spool:
             job = names.new_job_id(name, submitted_at_s, names.random_part())
         record_name = names.RecordName(job, 1, names.random_part())
         claimed = self._prepare(record_name, queue, submitted_at_s, source)
-        target = os.path.join(claimed.path, layout.SPEC)
+        target = os.path.join(claimed.path, layout.spec_entry(source))
         try:
             os.mkdir(claimed.path)
             record.write_claim(claimed.path, self._claim_table(claimed), sync=self.sync)
@@ -142,7 +142,7 @@ class Spool:
 
         Raises: SpoolError; then the record stays in `running/` with a free lease, and recovery puts it back.
         """
-        spec = os.path.join(claimed.path, layout.SPEC)
+        spec = layout.find_spec(claimed.path)
         try:
             if claimed.attempt == 1 and claimed.source and self._rename_back(spec, claimed.source):
                 remove_unclaimed(claimed.path)
@@ -345,7 +345,7 @@ def remove_unclaimed(path: str) -> None:
 def spec_status(record_path: str) -> os.stat_result | None:
     """Return what is in the place of a record's spec, links not followed, or None where nothing is."""
     try:
-        return os.lstat(os.path.join(record_path, layout.SPEC))
+        return os.lstat(layout.find_spec(record_path))
     except FileNotFoundError:
         return None
 

@@ -191,7 +191,7 @@ class Attempt:
         """Make it. Raises: SpoolError where the node is in trouble; CannotMake where waiting would not help."""
         path = self.plan.work_dir
         try:
-            workdir.make(path, self.plan.config)
+            workdir.make(path, self.plan.config, self.plan.script)
         except OSError as error:
             sentence = f"its work directory `{path}` cannot be made: {error.strerror}"
             if error.errno in NODE_TROUBLES:

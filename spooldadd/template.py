@@ -61,7 +61,7 @@ def render(spec: Spec, context: Context) -> Spec:
     if problems:
         raise InvalidSpec(tuple(problems), spec.source.name)
     try:
-        return validate(Spec, rendered, spec.source).with_source(spec.source)
+        return validate(Spec, rendered, spec.source).with_source(spec.source, spec.script)
     except Unreadable as error:
         raise InvalidSpec(error.problems, spec.source.name) from error
 

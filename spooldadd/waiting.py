@@ -61,7 +61,7 @@ class WaitingRecords:
         return status.st_mtime_ns if stat.S_ISDIR(status.st_mode) else None
 
     def _entry(self, job: str, path: str) -> Entry:
-        peek = self._peek(os.path.join(path, layout.SPEC))
+        peek = self._peek(layout.find_spec(path))
         times = [due_at_s(path), peek.not_before.timestamp() if peek.not_before else None]
         given = [at_s for at_s in times if at_s is not None]
         return Entry(

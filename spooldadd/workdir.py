@@ -28,19 +28,21 @@ class CannotMake(Exception):  # it is an answer, not a fault of ours
     """The work directory cannot be made, and waiting would not change that."""
 
 
-def make(path: str, config: bytes | None) -> None:
-    """Make a fresh, private work directory, with the spec's `[config]` in it.
+def make(path: str, config: bytes | None, script: tuple[str, bytes] | None = None) -> None:
+    """Make a fresh, private work directory, with the spec's `[config]` in it, and the script that is the spec.
 
     Raises: OSError, after which the directory is not there.
     """
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     os.mkdir(path, 0o700)
-    if config is not None:
-        try:
-            durable.write_new(os.path.join(path, CONFIG), config, sync=False, mode=0o600)
-        except OSError:
-            remove(path)
-            raise
+    given = [(CONFIG, config)] if config is not None else []
+    given += [script] if script is not None else []
+    try:
+        for name, data in given:
+            durable.write_new(os.path.join(path, name), data, sync=False, mode=0o600)
+    except OSError:
+        remove(path)
+        raise
 
 
 def remove(path: str) -> None:

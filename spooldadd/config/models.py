@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, PlainValidator, PrivateAttr
 from pydantic import WithJsonSchema as Shown
 
+from spooldadd import forms
 from spooldadd.complaints import kind, refuse
 from spooldadd.config.notify import Mail, NodeNotify, Transports, TransportTables
 from spooldadd.names import safe_name
@@ -119,7 +120,8 @@ class Intake(Table):
         description="Time between two looks at the spool; unset, 30 s where events work and a few seconds elsewhere.",
     )
     suffixes: Annotated[tuple[Suffix, ...], Field(strict=False)] = Field(
-        default=(".toml",), description="Files with these suffixes are specs; others are left alone."
+        default=forms.SUFFIXES,
+        description="Files with these suffixes are specs, Python files only with inline metadata; others are left alone.",
     )
     events: bool = Field(
         default=True,

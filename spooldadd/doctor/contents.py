@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from spooldadd import claim, durable, intake, layout, names
+from spooldadd import claim, durable, forms, intake, layout, names
 from spooldadd.doctor.model import Check, Subject, counted, listed, ok, warned
 
 # A claim or a filing takes milliseconds; on a hung network file system a minute.
@@ -60,14 +60,14 @@ def check_names(subject: Subject) -> Iterator[Check]:
     suffixes = subject.config.intake.suffixes
     entries = set(os.listdir(subject.root)) - layout.ROOT_ENTRIES
     conflicts = sorted(name for name in entries if intake.is_conflict_copy(name))
-    ignored = sorted(name for name in entries if not name.startswith("@") and intake.is_unexpected(name, suffixes))
+    ignored = sorted(name for name in entries if not name.startswith("@") and _is_ignored(subject, name))
     if conflicts:
         what = counted(len(conflicts), "conflict copy", "conflict copies")
         yield warned("conflict-copies", f"{what} of a sync tool, never run: {listed(conflicts)}", "compare, then remove")
     if ignored:
         what = counted(len(ignored), "file that is", "files that are")
-        remedy = f"rename specs to `…{suffixes[0]}`; other files do not belong here"
-        yield warned("ignored-names", f"{what} no spec by name: {listed(ignored)}", remedy)
+        remedy = f"rename specs to `…{suffixes[0]}`; a Python file is one with a line `{forms.OPENING}`"
+        yield warned("ignored-names", f"{what} no spec: {listed(ignored)}", remedy)
     if not conflicts and not ignored:
         yield ok("names", "every file in the spool is one that somebody looks at")
 
@@ -111,6 +111,13 @@ def check_paused(subject: Subject) -> Iterator[Check]:
         yield warned("paused", f"nothing {what}is started: `{name}` exists", f"`spooldadd release {option}`")
     if not found:
         yield ok("paused", "nothing is paused")
+
+
+def _is_ignored(subject: Subject, name: str) -> bool:
+    suffixes = subject.config.intake.suffixes
+    if intake.is_candidate(name, suffixes):
+        return not forms.is_meant(os.path.join(subject.root, name), name)
+    return intake.is_unexpected(name, suffixes)
 
 
 def _is_left(subject: Subject, record: str, path: str) -> bool:

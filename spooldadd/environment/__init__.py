@@ -7,6 +7,6 @@ Reading order: `models` (the three tables of the spec), `blobs` (what was fetche
 `python -m spooldadd.environment`).
 
 `ready` stands apart: standard library only, it tells the supervisor in some 50 microseconds that nothing needs to be
-built. `script` and `migrate` are pure: other ways to write a spec. This file itself imports nothing, so that each
-module costs only what it needs.
+built. `migrate` is pure: another way to write a spec. This file itself imports nothing, so that each module costs only
+what it needs.
 """

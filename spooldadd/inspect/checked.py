@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
-from spooldadd import durable, intake, layout, problems, template
+from spooldadd import durable, intake, layout, problems, record, template
 from spooldadd.inspect.job import Job
 from spooldadd.problems import Problem
-from spooldadd.spec import InvalidSpec, Spec, parse
+from spooldadd.spec import InvalidSpec, Spec, parse_file
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class Checked:
 def check(job: Job) -> Checked:
     """Look at the spec of a job without changing anything."""
     intake.ignore_lease_breaks()  # a look asks for a lease, and a writer that comes then must not end us
-    source = durable.printable(job.id) if job.is_drop else layout.SPEC
-    look = intake.look(job.spec_path)
+    spec_path = job.spec_path
+    own_name = layout.bare_name(job.id) if job.is_drop else record.own_name(job.path, job.id)
+    source = durable.printable(job.id if job.is_drop else os.path.basename(spec_path))
+    look = intake.look(spec_path)
     if look is None or look.data is None:
         return Checked(look, None, (), source)
     try:
-        spec = parse(look.data, source=source)
+        spec = parse_file(look.data, source=source, own_name=own_name)
     except InvalidSpec as error:
         return Checked(look, None, error.problems, source)
     found = tuple(template.check_templates(spec))

@@ -1,4 +1,4 @@
-"""Which names in the root of a spool are specs that wait. Names only: no file is opened.
+"""Which names in the root of a spool are specs that wait. Names only, but for Python files: their beginning is looked at.
 
 The same rules as `intake`, which is too heavy for a reader; a test holds the two together.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
-from spooldadd import layout, names
+from spooldadd import forms, layout, names
 
-SUFFIXES = (".toml",)
+SUFFIXES = forms.SUFFIXES
 _CONFLICT_MARKS = (".sync-conflict-", "(conflicted copy", "_conflict-")
 _TEMPORARY_STARTS = (".", "~", "#")
 
@@ -20,6 +20,11 @@ def is_drop(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     if not bare.endswith(suffixes) or bare.startswith(_TEMPORARY_STARTS):
         return False
     return not any(mark in bare for mark in _CONFLICT_MARKS)
+
+
+def is_waiting(root: str, name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
+    """Tell whether a file in the root is a spec that waits. Opens Python files only: most of them are none."""
+    return is_drop(name, suffixes) and forms.is_meant(os.path.join(root, name), layout.bare_name(name))
 
 
 def is_held(name: str) -> bool:

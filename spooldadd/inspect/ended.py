@@ -101,7 +101,7 @@ def _commands(job: Job, directory: str | None) -> list[str]:
     if job.state == layout.DONE:
         return [f"spooldadd logs {name}"]
     if job.result().get("outcome") == lifecycle.INVALID:
-        copy = shlex.quote(f"{job.name}.toml")
+        copy = shlex.quote(job.name + os.path.splitext(job.spec_path)[1])
         return [f"cp {shlex.quote(job.spec_path)} {copy}", f"spooldadd check {copy}", f"spooldadd submit {copy}"]
     enter = [f"cd {shlex.quote(directory)}"] if directory else []
     return [f"spooldadd logs {name}", *enter, f"spooldadd retry {name}"]

@@ -71,7 +71,7 @@ class Job:
     @property
     def spec_path(self) -> str:
         """The path of its spec."""
-        return self.path if self.is_drop else os.path.join(self.path, layout.SPEC)
+        return self.path if self.is_drop else layout.find_spec(self.path)
 
     def claim(self) -> Table:
         """Return who claimed the last attempt, where and when; empty where nobody did or the file cannot be read."""

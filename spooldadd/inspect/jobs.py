@@ -37,7 +37,7 @@ def list_jobs(
 ) -> list[Job]:
     """Return the jobs: running, then waiting (drops first), both oldest first, then finished ones, newest first.
 
-    `limit` is how many finished jobs at most. No file is opened; times are those in the ids.
+    `limit` is how many finished jobs at most. No file is opened but Python files in the root; times are those in the ids.
     """
     return Listing(places, suffixes, states).jobs(limit)
 
@@ -75,7 +75,7 @@ def _find_exact(places: Layout, wanted: str, suffixes: tuple[str, ...]) -> Job |
     is_id = names.parse_job_id(wanted) is not None
     files = [wanted, *(wanted + suffix for suffix in suffixes if is_id)]
     for name in (*files, *(file + layout.HELD_SUFFIX for file in files)):
-        if drops.is_drop(name, suffixes) and os.path.lexists(os.path.join(places.root, name)):
+        if os.path.lexists(os.path.join(places.root, name)) and drops.is_waiting(places.root, name, suffixes):
             return listing.drop(places, name)
     return _find_record(places, wanted) if is_id else None
 
@@ -136,7 +136,7 @@ def _beginning_with(places: Layout, start: str, suffixes: tuple[str, ...]) -> li
     """Return the jobs whose id or file name begins so. Of one that moved while we looked, the later sight counts."""
     found: dict[str, Job] = {}
     for name in listing.entries(places.root):
-        if name.startswith(start) and drops.is_drop(name, suffixes):
+        if name.startswith(start) and drops.is_waiting(places.root, name, suffixes):
             found[drops.carried_job_id(name) or name] = listing.drop(places, name)
     for state in layout.STATES:
         for name in listing.entries(places.state_directory(state)):

@@ -1,4 +1,4 @@
-"""The names in a spool at one look: how many jobs there are, and which. Opens no file.
+"""The names in a spool at one look: how many jobs there are, and which. Opens no file but Python files in the root.
 
 Directories are listed in the order in which jobs move, so that none is missed; a job that was seen twice is where it was
 seen last. Listing, not stat: over NFS a stat may deny for half a minute what a listing shows.
@@ -28,8 +28,9 @@ class Listing:
     ) -> None:
         wanted = layout.STATES if states is None else tuple(states)
         self._places = places
-        is_waiting = layout.WAITING in wanted
-        self._drops = [name for name in entries(places.root) if drops.is_drop(name, suffixes)] if is_waiting else []
+        root = places.root
+        named = entries(root) if layout.WAITING in wanted else []
+        self._drops = [name for name in named if drops.is_waiting(root, name, suffixes)]
         self._entries = {state: _records(places, state) for state in layout.STATES if state in wanted}
 
     def counts(self) -> dict[str, int]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import stat
 
+from spooldadd import forms, layout
+
 TYPE_CHECKING = False  # not from `typing`: that import alone would take a tenth of the time of `status`
 if TYPE_CHECKING:
     import datetime
+    from collections.abc import Mapping
 
 DEFAULT_QUEUE = "default"
 # As in `spec.reading`; a larger file is refused there.
@@ -35,7 +38,9 @@ class Peek:
 def peek(path: str) -> Peek:
     """Return what the spec at this path says; the defaults where it cannot be read. Follows no link, waits for nothing."""
     data = _read(path)
-    return _parse(data) if any(word in data for word in _TELLING) else Peek()
+    if not any(word in data for word in _TELLING):
+        return Peek()
+    return _found(_script_table(data) if forms.is_script(layout.bare_name(path)) else _table(data))
 
 
 def _read(path: str) -> bytes:
@@ -53,15 +58,28 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-def _parse(data: bytes) -> Peek:
-    import datetime
+def _script_table(data: bytes) -> dict[str, object]:
+    """Return the `[tool.spooldadd]` table of a script."""
+    text = data.decode("utf-8-sig", "replace")
+    found = [block for block in forms.blocks(text) if block.kind == "script"]
+    tool = _table(found[0].toml().encode()).get("tool") if len(found) == 1 else None
+    own = tool.get("spooldadd") if isinstance(tool, dict) else None
+    return own if isinstance(own, dict) else {}
+
+
+def _table(data: bytes) -> dict[str, object]:
     import tomllib  # late: few specs make it necessary
 
-    found = Peek()
     try:
-        table = tomllib.loads(data.decode("utf-8-sig"))
+        return tomllib.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError):
-        return found
+        return {}
+
+
+def _found(table: Mapping[str, object]) -> Peek:
+    import datetime  # late: few specs make it necessary
+
+    found = Peek()
     name, queue, priority, run = (table.get(key) for key in ("name", "queue", "priority", "run"))
     if isinstance(name, str) and name:
         found.name = name

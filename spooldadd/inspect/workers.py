@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from spooldadd import nodes
+from spooldadd import forms, nodes
 from spooldadd.inspect import tables
 from spooldadd.inspect.listing import entries
 from spooldadd.layout import Layout
@@ -59,8 +59,9 @@ def all_nodes(places: Layout) -> list[Node]:
 
 
 def suffixes(found: list[Node]) -> tuple[str, ...]:
-    """Return the suffixes of specs, as the nodes that serve say."""
-    return tuple(sorted({".toml", *(suffix for node in found if node.is_serving for suffix in node.suffixes)}))
+    """Return the suffixes of specs, as the nodes that serve say; where none does, those of any release like ours."""
+    said = {suffix for node in found if node.is_serving for suffix in node.suffixes}
+    return tuple(sorted({forms.TOML, *said} if said else forms.SUFFIXES))
 
 
 def _is_serving(places: Layout, name: str, table: Mapping[str, object]) -> bool:

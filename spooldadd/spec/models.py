@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
@@ -33,6 +34,14 @@ RetryOutcome = Literal["exit", "signal", "timeout", "stall", "output", "oom", "b
 RETRIED_BY_DEFAULT: Final[tuple[RetryOutcome, ...]] = ("exit", "signal", "timeout", "stall", "oom", "build")
 NotifyEvent = Literal["failure", "recovery", "success", "lost", "late"]
 SETTINGS_VARIABLE: Final = "APP_SETTINGS_JSON"
+
+
+@dataclass(frozen=True)
+class Script:
+    """The program that a script brings as its own spec: its name in the work directory, and its bytes."""
+
+    name: str
+    data: bytes
 
 
 class Table(BaseModel):
@@ -180,16 +189,23 @@ class Spec(Table):
 
     # The text it was read from, for the places of problems that are found later, such as in templates.
     _source: Source = PrivateAttr(default_factory=Source)
+    _script: Script | None = PrivateAttr(default=None)
 
     @property
     def source(self) -> Source:
         """The text that this spec was read from; empty for one that was made in a program."""
         return self._source
 
-    def with_source(self, source: Source) -> Self:
-        """Return the same spec, remembering the text it was read from."""
+    @property
+    def script(self) -> Script | None:
+        """The program that it brings along, where it was read from a script."""
+        return self._script
+
+    def with_source(self, source: Source, script: Script | None = None) -> Self:
+        """Return the same spec, remembering the text it was read from, and the script that this is."""
         copy = self.model_copy()
         copy._source = source
+        copy._script = script
         return copy
 
     @field_validator("config")

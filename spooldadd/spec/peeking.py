@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from spooldadd import forms
 from spooldadd.reading import Unreadable, read
 from spooldadd.spec.fields import NAME_PATTERN
 from spooldadd.spec.models import Spec
 from spooldadd.spec.reading import MAX_SPEC_BYTES
+from spooldadd.spec.script import metadata
 
 # A key may hide behind an escape (`"\u006eame"`), so a text with one is looked at too.
 _TELLING: Final = (b"name", b"queue", b"priority", b"not_before", b"\\u", b"\\U", b"\\x")
@@ -43,6 +45,22 @@ def peek(data: bytes) -> Peek:
         _, table = read(data, "", max_bytes=MAX_SPEC_BYTES)
     except Unreadable:
         return Peek(is_valid_toml=False)
+    return _peeked(table)
+
+
+def peek_script(data: bytes) -> Peek:
+    """Look at a script's bytes likewise. Never raises."""
+    if len(data) > MAX_SPEC_BYTES or not any(word in data for word in _TELLING):
+        return _NOTHING
+    return _peeked(metadata(data.decode("utf-8-sig", "replace")))
+
+
+def has_whole_block(data: bytes) -> bool:
+    """Tell whether the inline metadata of a script are there to their end."""
+    return any(block.kind == "script" for block in forms.blocks(data.decode("utf-8-sig", "replace")))
+
+
+def _peeked(table: Mapping[str, object]) -> Peek:
     return Peek(_name(table.get("name")), _name(table.get("queue")) or _DEFAULT_QUEUE, _priority(table), _start(table), True)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from spooldadd import forms
 from spooldadd.errors import SpecError
 from spooldadd.problems import Problem, dotted, summary
 from spooldadd.reading import Source, Unreadable, read, validate
-from spooldadd.spec.models import Spec
+from spooldadd.spec.models import Script, Spec
+from spooldadd.spec.script import read_script
 from spooldadd.spec.templated import templates
 
 # A spec is read whole into a worker that holds thousands of them, and parsing takes about a second a megabyte. Large
@@ -36,6 +39,28 @@ def parse(data: bytes, *, source: str) -> Spec:
         return checked(text, table)
     except Unreadable as error:
         raise InvalidSpec(error.problems, source) from error
+
+
+def parse_script(data: bytes, *, source: str, own_name: str, arguments: Sequence[str] = ()) -> Spec:
+    """Read a script with inline metadata as the spec that it is. `own_name` is its name in the work directory.
+
+    Raises: `InvalidSpec` with all problems, each at its place in the script.
+    """
+    try:
+        text, table = read_script(data, source, own_name, arguments, max_bytes=MAX_SPEC_BYTES)
+        return checked(text, table).with_source(text, Script(own_name, data))
+    except Unreadable as error:
+        raise InvalidSpec(error.problems, source) from error
+
+
+def parse_file(data: bytes, *, source: str, own_name: str, arguments: Sequence[str] = ()) -> Spec:
+    """Read a spec in the form that its file's name says: `own_name` is that of a script, or of a TOML file.
+
+    Raises: `InvalidSpec` with all problems.
+    """
+    if forms.is_script(own_name):
+        return parse_script(data, source=source, own_name=own_name, arguments=arguments)
+    return parse(data, source=source)
 
 
 def checked(source: Source, table: dict[str, object]) -> Spec:

@@ -86,7 +86,7 @@ def test_without_a_file_the_machine_gives_the_defaults():
     config = load(None, environ=HOME)
     assert (config.node, config.jobs) == (default_node(), default_jobs())
     assert config.work_dir == default_work_dir(HOME, os.getuid())
-    assert (config.intake.suffixes, config.environ.passed, config.keep.work_days) == ((".toml",), ("*",), 7.0)
+    assert (config.intake.suffixes, config.environ.passed, config.keep.work_days) == ((".toml", ".py", ".tar"), ("*",), 7.0)
     assert config.warnings == ()
     assert config.origins == {}
 

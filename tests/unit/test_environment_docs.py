@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spooldadd.environment.models import BuildStep, FileEntry, PythonTable
-from spooldadd.environment.script import read_script
+from spooldadd.spec import parse_script
 
 PROJECT = Path(__file__).resolve().parents[2]
 TEXT = (PROJECT / "docs/environments.md").read_text()
@@ -38,7 +38,7 @@ def test_the_tables_are_valid(text):
 
 @pytest.mark.parametrize("text", blocks("python"))
 def test_the_scripts_are_specs(text):
-    assert read_script(text.encode(), "backfill.py").table["queue"] == "etl"
+    assert parse_script(text.encode(), source="page", own_name="backfill.py").queue == "etl"
 
 
 @pytest.mark.parametrize("text", blocks("json"))
