@@ -8,6 +8,7 @@ If we die here: the job goes on by itself; its work directory stays until somebo
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from spooldadd import building, layout, lifecycle, names, process, spawn, spool, supervisor, tree, workdir
+from spooldadd import building, durable, layout, lifecycle, names, process, spawn, spool, supervisor, tree, workdir
 from spooldadd.config import Config
 from spooldadd.ending import Ending, exit_fields, judge
 from spooldadd.guard import Verdict
@@ -26,6 +27,8 @@ from spooldadd.spec import Spec
 
 TIMED_OUT = 124  # as timeout(1) says it
 SIGNAL_BASE = 128  # as a shell says it
+# On a terminal a line about each transfer this often; `report.LOG_EVERY_S` is for logs.
+PROGRESS_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,11 @@ class Ended:
     work_dir: str | None
 
 
-def run(spec: Spec, file_name: str, config: Config) -> Ended:
-    """Run the spec; return how it ended. Raises: InvalidSpec where a template cannot be rendered; OSError."""
+def run(spec: Spec, path: str, config: Config) -> Ended:
+    """Run the spec of this file; return how it ended. Raises: InvalidSpec where a template cannot be rendered; OSError."""
     scratch = tempfile.mkdtemp(prefix="spooldadd-run-")
     try:
-        return _Foreground(_plan(spec, file_name, config, scratch), scratch).run()
+        return _Foreground(make_plan_of(spec, path, config), scratch).run()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -59,12 +62,14 @@ def exit_code_of(outcome: str, result: dict[str, object]) -> int:
     return code if isinstance(code, int) and code else 1
 
 
-def _plan(spec: Spec, file_name: str, config: Config, scratch: str) -> Plan:
+def make_plan_of(spec: Spec, path: str, config: Config) -> Plan:
+    """Return what a job of this file would do now; its `source` files are looked for beside it. Raises: InvalidSpec."""
     now_s = time.time()
-    name = spec.name or os.path.splitext(os.path.basename(file_name))[0]
+    name = spec.name or os.path.splitext(os.path.basename(path))[0]
     record = names.RecordName(names.new_job_id(name, now_s, names.random_part()), 1, names.random_part())
-    claimed = spool.Claim(record, scratch, -1, spec.queue, now_s, now_s, file_name)
-    plan = make_plan(spec, claimed, scratch, os.path.join(config.work_dir, "run"), config)
+    beside = os.path.dirname(os.path.abspath(path))
+    claimed = spool.Claim(record, beside, -1, spec.queue, now_s, now_s, os.path.basename(path))
+    plan = make_plan(spec, claimed, beside, os.path.join(config.work_dir, "run"), config)
     plan.environ = {**base_environ(config, os.environ), **plan.environ}
     return plan
 
@@ -99,17 +104,27 @@ class _Foreground:
         return self._ended(outcome, sentence, SIGNAL_BASE + self._stopped_by if self._stopped_by else code)
 
     def _build(self) -> building.Built | Verdict:
-        """Build what is not ready; its progress goes to standard error, so that standard output is the job's alone."""
+        """Build what is not ready. A terminal sees it happen; elsewhere its log is shown where it fails."""
         if self._plan.build is None:
             return building.Built()
         environ = supervisor.job_environ(self._plan, self._scratch)
         ready = building.ready(self._plan, environ)
         if ready is not None:
             return ready
+        log = os.open(
+            os.path.join(self._scratch, layout.BUILD_LOG), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        is_watched = os.isatty(2)
+        if is_watched:
+            self._plan.build = _with_quick_progress(self._plan.build)
         try:
-            return building.build(self._plan, environ, 2, self._cancel)
+            built = building.build(self._plan, environ, 2 if is_watched else log, self._cancel)
         except (spawn.CannotStart, OSError) as error:
-            return Verdict(lifecycle.BUILD, f"its build cannot be started: {error}")
+            built = Verdict(lifecycle.BUILD, f"its build cannot be started: {error}")
+        if isinstance(built, Verdict):
+            _show(log)
+        os.close(log)
+        return built
 
     def _heed_signals(self) -> None:
         """A signal to us is a cancel of the job: the guard hears of it by the signal that wakes it."""
@@ -129,3 +144,15 @@ class _Foreground:
             return Ended(outcome, sentence, code, self._plan.work_dir)
         workdir.remove(self._plan.work_dir)
         return Ended(outcome, sentence, code, None)
+
+
+def _with_quick_progress(build: bytes) -> bytes:
+    """A person who waits wants to see it move; a log wants to stay short."""
+    return json.dumps({**json.loads(build), "progress_s": PROGRESS_S}).encode()
+
+
+def _show(log: int) -> None:
+    """Copy a log to standard error."""
+    os.lseek(log, 0, os.SEEK_SET)
+    while data := os.read(log, 1 << 16):
+        durable.write_all(2, data)

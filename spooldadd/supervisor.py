@@ -327,9 +327,9 @@ def start_job(plan: Plan, logs: tuple[int, int], paths: tuple[str, str]) -> int:
         os.close(streams.stdin)
 
 
-def job_environ(plan: Plan, record_path: str) -> dict[str, str]:
-    """Return the whole environment of the job."""
-    environ = dict(os.environ)
+def job_environ(plan: Plan, record_path: str, base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the whole environment of the job, on top of our own, which is the worker's, or of another one."""
+    environ = dict(os.environ if base is None else base)
     environ.setdefault("PYTHONUNBUFFERED", "1")  # or the end of a log would be missing when the job is killed
     environ.update(plan.environ)
     environ["SPOOLDADD_JOB"] = plan.job

@@ -1,7 +1,8 @@
 """Run one spec in the foreground, without a spool.
 
 The job prints to this terminal, under the limits of its spec, in a fresh work directory. Exits as the job did: its own exit
-code, 124 for a timeout, 128+n for a signal. Ctrl-C ends the job with everything it started.
+code, 124 for a timeout, 128+n for a signal. Ctrl-C ends the job with everything it started. What the spec brings along is
+built first; a terminal sees how far that is, elsewhere its log is shown only where it fails.
 
 examples:
   spooldadd run nightly.toml
@@ -11,7 +12,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from spooldadd import foreground, problems
@@ -30,8 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Run it, and exit as it did."""
     config = load_config(options, None)
     try:
-        name, spec = _read(options.spec)
-        ended = foreground.run(spec, name, config)
+        ended = foreground.run(*read(options.spec), config)
     except InvalidSpec as error:
         say(problems.render(error.problems, options.spec))
         return 1
@@ -45,8 +44,9 @@ def run(options: argparse.Namespace) -> int:
     return ended.exit_code
 
 
-def _read(path: str) -> tuple[str, Spec]:
+def read(path: str) -> tuple[Spec, str]:
+    """Read a spec; return it and its path; `-` is standard input, here. Raises: InvalidSpec; OSError."""
     if path == "-":
-        return "stdin.toml", parse(sys.stdin.buffer.read(), source="standard input")
+        return parse(sys.stdin.buffer.read(), source="standard input"), "stdin.toml"
     with open(path, "rb") as file:
-        return os.path.basename(path), parse(file.read(), source=path)
+        return parse(file.read(), source=path), path

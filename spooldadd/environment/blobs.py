@@ -134,20 +134,27 @@ class Blobs:
 
     def prune(self, *, max_bytes: int, max_age_s: float) -> Pruned:
         """Remove blobs that nobody used for so long, then the least recently used until the rest fits."""
-        now = self._clock()
-        blobs = sorted(self.entries(), key=lambda blob: blob.used_at_s)
-        left = sum(blob.size_bytes for blob in blobs)
         removed = freed = 0
-        for blob in blobs:
-            age_s = now - blob.used_at_s
-            if age_s < GRACE_S or (left <= max_bytes and age_s <= max_age_s):
-                continue
+        for blob in self.surplus(max_bytes=max_bytes, max_age_s=max_age_s):
             _unlink(blob.path)
-            left -= blob.size_bytes
             removed += 1
             freed += blob.size_bytes
-        self._prune_parts(now)
+        self._prune_parts(self._clock())
         return Pruned(removed, freed)
+
+    def surplus(self, *, max_bytes: int, max_age_s: float) -> Iterator[Blob]:
+        """Yield what `prune` would remove."""
+        blobs = sorted(self.entries(), key=lambda blob: blob.used_at_s)
+        left = sum(blob.size_bytes for blob in blobs)
+        for blob in blobs:
+            if self.is_used(blob) or (left <= max_bytes and self._clock() - blob.used_at_s <= max_age_s):
+                continue
+            left -= blob.size_bytes
+            yield blob
+
+    def is_used(self, blob: Blob) -> bool:
+        """Tell whether it was used so short ago that a build may be about to copy it."""
+        return self._clock() - blob.used_at_s < GRACE_S
 
     def _prune_parts(self, now_s: float) -> None:
         """Locks stay: removing one that somebody is about to take would give two the right to fetch."""

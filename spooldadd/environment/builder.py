@@ -56,6 +56,19 @@ class Build:
             return self._answer(reason=self.report.hide(_reason(error)))
         return self._answer()
 
+    def resolve(self) -> python.Resolution:
+        """Only decide what the `[python]` table means today. Raises: `BuildError`; ValidationError; OSError.
+
+        Files are placed first where requirements may be among them.
+        """
+        plan = self.plan
+        table = plan.python or {}
+        requirements = table.get("requirements")
+        with open_fetcher(plan.cache_dir, plan.work_dir, self.report, plan.redis_url) as fetcher:
+            if isinstance(requirements, str) and "://" not in requirements:
+                self._place_files(fetcher)
+            return python.resolve(table, self._workshop(fetcher))
+
     def _run(self) -> None:
         plan = self.plan
         with open_fetcher(plan.cache_dir, plan.work_dir, self.report, plan.redis_url) as fetcher:
@@ -78,11 +91,13 @@ class Build:
         plan = self.plan
         if plan.python is None:
             return
-        base_dirs = (*plan.base_dirs, plan.work_dir)
-        secrets = Secrets(plan.secrets_dir, self.report)
-        shop = python.Workshop(plan.cache_dir, base_dirs, fetcher, secrets, self.report)
-        self.held = python.provide(plan.python, shop)
+        self.held = python.provide(plan.python, self._workshop(fetcher))
         self.report.line(f"environment {self.held.key}: in use")
+
+    def _workshop(self, fetcher: Fetcher) -> python.Workshop:
+        plan = self.plan
+        base_dirs = (*plan.base_dirs, plan.work_dir)
+        return python.Workshop(plan.cache_dir, base_dirs, fetcher, Secrets(plan.secrets_dir, self.report), self.report)
 
     def _run_steps(self) -> None:
         keep_fds = (self.held.hold_fd,) if self.held else ()
@@ -148,6 +163,7 @@ def _build(name: str) -> Answer:
         plan = read_plan(_read(name))
     except (BuildError, OSError) as error:
         return Answer(ok=False, reason=_reason(error))
+    report.every_s = plan.progress_s
     return Build(plan, report).run()
 
 

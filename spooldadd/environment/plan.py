@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from spooldadd.environment.models import BuildStep, FileEntry
+from spooldadd.environment.report import LOG_EVERY_S
 from spooldadd.errors import BuildError
 
 # Made absolute at once: the installers run in other directories than the builder.
@@ -31,6 +32,7 @@ class Plan(BaseModel):
     base_dirs: tuple[Where, ...] = Field(
         default=(), description="Where relative paths are looked for, in order: beside the spec, then the spool."
     )
+    progress_s: float = Field(default=LOG_EVERY_S, ge=0, description="Time between two lines about one transfer.")
     redis_url: str = Field(default="", description="An index shared with other nodes; empty: none.")
     environ: dict[str, str] | None = Field(default=None, description="The job's variables; default: the builder's own.")
     variables: dict[str, dict[str, object]] = Field(

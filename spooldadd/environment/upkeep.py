@@ -1,4 +1,6 @@
-"""Keep a node's cache small: what `spooldadd prune`, `cache prune` and `env prune` do, any time, beside running builds.
+"""Keep a node's cache small: what `cache prune` and `env prune` do, any time, beside running builds.
+
+A worker starts this as a program of its own now and then (`spooldadd.upkeeping`).
 
 If we die here: some of it is removed, the rest is as it was.
 """
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +23,7 @@ from spooldadd.environment.records import DiskRecords
 from spooldadd.environment.report import Report
 from spooldadd.environment.tool import Tool, run_tool
 from spooldadd.errors import BuildError
+from spooldadd.log import Log
 
 _DAY_S: Final = 86_400.0
 
@@ -48,6 +52,8 @@ def prune_files(cache_dir: str, bounds: Bounds) -> Pruned:
 def prune_environments(cache_dir: str, bounds: Bounds, report: Report) -> Pruned:
     """Remove environments that nobody used for long or that are too many, never one in use, and all that led to them."""
     environments = Environments(cache_dir, report)
+    for entry, problem in environments.retire_edited():  # by a job whose supervisor could not look any more
+        report.line(f"environment {entry.key}: {problem}; no further job gets it")
     done = environments.prune(max_bytes=bounds.max_bytes, max_age_s=bounds.max_age_s)
     oldest_s = time.time() - bounds.max_age_s
     left = {entry.key for entry in environments.entries()}
@@ -94,3 +100,24 @@ def _names(directory: str) -> list[str]:
         return os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def main(arguments: list[str]) -> int:
+    """Prune everything: `CACHE_DIR MAX_AGE_S MAX_BYTES LOG_FORMAT LOG_LEVEL`."""
+    cache_dir, log = arguments[0], Log(2, *arguments[3:5])
+    bounds = Bounds(max_age_s=float(arguments[1]), max_bytes=int(arguments[2]))
+    report = Report(lambda text: log.debug("cache-pruned", reason=text))
+    os.nice(10)
+    try:
+        files, environments = prune_files(cache_dir, bounds), prune_environments(cache_dir, bounds, report)
+    except OSError as error:
+        log.warning("cache-pruned", path=cache_dir, error=str(error), then="trying again tomorrow")
+        return 1
+    if files.removed or environments.removed:
+        freed = files.freed_bytes + environments.freed_bytes
+        log.info("cache-pruned", files=files.removed, environments=environments.removed, freed_bytes=freed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,87 @@
+"""What `env` and `cache` share: where the cache is, how much may stay, how it is shown."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import time
+from typing import Final, NamedTuple
+
+from spooldadd.cli.common import UsageError, add_json, spool_path
+from spooldadd.cli.worker_command import load_config
+from spooldadd.config import Config
+from spooldadd.environment.upkeep import Bounds
+from spooldadd.errors import SpoolError
+from spooldadd.inspect import words
+from spooldadd.units import BadUnit, parse_duration, parse_size
+
+LIST, VERIFY, PRUNE = "list", "verify", "prune"
+_DAY_S: Final = 86_400.0
+
+
+class Kept(NamedTuple):
+    """One thing in the cache, as a line and as a table."""
+
+    name: str
+    size_bytes: int
+    used_at_s: float
+    is_used: bool
+    what: str
+    more: dict[str, object]
+
+    def table(self) -> dict[str, object]:
+        """Return what `--json` shows of it."""
+        used_at = datetime.datetime.fromtimestamp(round(self.used_at_s, 3), datetime.UTC)
+        return {"size_bytes": self.size_bytes, "used_at": used_at, "in_use": self.is_used, **self.more}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the action, and what bounds `prune`."""
+    parser.add_argument("action", choices=(LIST, VERIFY, PRUNE), help="what to do")
+    parser.add_argument("--older-than", metavar="AGE", type=_duration, help="prune: not used for so long, such as `30d`")
+    parser.add_argument("--max-size", metavar="SIZE", type=_size, help="prune: remove the oldest until so much is left")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="prune: only say what would go")
+    add_json(parser)
+
+
+def config_of(options: argparse.Namespace) -> Config:
+    """Return the configuration: the spool's own, where one is named, else the node's. Raises: ConfigError; UsageError."""
+    bounds = [options.older_than, options.max_size, options.dry_run or None]
+    if options.action != PRUNE and any(value is not None for value in bounds):
+        raise UsageError("`--older-than`, `--max-size` and `--dry-run` belong to `prune`")
+    try:
+        root = spool_path(options)
+    except SpoolError:
+        root = None
+    return load_config(options, root)
+
+
+def bounds_of(options: argparse.Namespace, config: Config) -> Bounds:
+    """Return what may stay: as the options say, else as the node's configuration does."""
+    age_s = config.keep.cache_days * _DAY_S if options.older_than is None else options.older_than
+    size_bytes = config.keep.cache_size_bytes if options.max_size is None else options.max_size
+    return Bounds(max_bytes=size_bytes, max_age_s=age_s)
+
+
+def lines(found: list[Kept]) -> list[str]:
+    """Set them in columns, the least recently used first, and their sum below."""
+    rows = []
+    for one in sorted(found, key=lambda one: one.used_at_s):
+        age = "in use" if one.is_used else f"{words.duration(max(0.0, time.time() - one.used_at_s))} ago"
+        rows.append((one.name, words.size(one.size_bytes), age, words.show(one.what)))
+    total = words.size(sum(one.size_bytes for one in found))
+    return [*words.columns(rows, None), f"{len(found)} in all, {total}"]
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text, allow_zero=True)
+    except BadUnit as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text, at_least=0)
+    except BadUnit as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
