@@ -128,6 +128,10 @@ def _matches(shown: list[str], came: list[str]) -> bool:
     return shown[0] == came[0] and _matches(shown[1:], came[1:])
 
 
+class Stuck(Exception):
+    """A command did not come back; the message holds what it had printed."""
+
+
 class Reader:
     """A shell in an empty home directory, in which the blocks of one page are run. `close` leaves nothing behind."""
 
@@ -220,7 +224,7 @@ class Reader:
                 self.code = int(text.removeprefix(self._marker))
                 return "".join(lines).removesuffix("\n")
             lines.append(text)
-        raise RuntimeError(f"the shell ended, or was ended after {DEADLINE_S:g} s: " + "".join(lines))
+        raise Stuck(f"the shell ended, or was ended after {DEADLINE_S:g} s: " + "".join(lines))
 
     def _processes(self) -> list[int]:
         mark = f"HOME={self.home}".encode()
@@ -346,7 +350,11 @@ def execute(path: Path) -> tuple[list[Difference], str]:
     reader = Reader()
     try:
         run = Run(path.name, path.read_text(encoding="utf-8"), reader)
-        text = run.execute()
+        text = run.text
+        try:
+            text = run.execute()
+        except Stuck as error:
+            run.differences.append(Difference(path.name, 0, str(error)))
         if run.differences and (said := reader.said_beside()):
             run.differences.append(Difference(path.name, 0, f"what ran beside it said:\n{said}"))
         return run.differences, text

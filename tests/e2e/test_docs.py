@@ -61,7 +61,7 @@ def test_a_block_that_fails_is_found_out(tmp_path):
 def test_a_command_that_hangs_is_ended(monkeypatch):
     monkeypatch.setattr(pages, "DEADLINE_S", 0.5)
     reader = pages.Reader()
-    with pytest.raises(RuntimeError, match="was ended after"):
+    with pytest.raises(pages.Stuck, match="was ended after"):
         reader.run("sleep 1000")
     reader.close()
     assert not reader._processes()
