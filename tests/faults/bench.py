@@ -10,7 +10,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from spooldadd import claim, config, durable, intake, layout, planning, process, recovery, record, spool
+from spooldadd import claim, config, durable, intake, layout, planning, process, record, recovery, spool
 from spooldadd.backlog import Entry
 from spooldadd.launching import Launching
 from spooldadd.log import Log
@@ -179,9 +179,9 @@ def _untruths(path: Path, result: dict, claimed: dict, ran: list[int]) -> list[s
     if not result.get("reason"):
         found.append("no reason")
     for number in range(1, result["attempt"]):
-        earlier = path / layout.ATTEMPTS / str(number)
-        if number in ran and not (earlier / layout.RESULT).exists():
+        earlier = path / layout.ATTEMPTS / str(number) / layout.RESULT
+        if number in ran and not earlier.exists():
             found.append(f"attempt {number} ran, but left no result")
-        elif (earlier / layout.RESULT).exists() and tomllib.loads((earlier / layout.RESULT).read_text())["attempt"] != number:
+        elif earlier.exists() and tomllib.loads(earlier.read_text())["attempt"] != number:
             found.append(f"attempts/{number} holds another attempt's result")
     return found

@@ -59,7 +59,7 @@ def problems_of(name: str, finished: list[Path], lines: Path) -> list[str]:
         found.append(f"{name}: ran {ran}")
     if name.startswith("once") and ran != ["1"] and not (ran == [] and result["outcome"] == "lost"):
         found.append(f"{name}: ran {ran}, {result['outcome']}")
-    if len(set(ran)) != len(ran) or not ran and result["outcome"] != "lost":
+    if len(set(ran)) != len(ran) or (not ran and result["outcome"] != "lost"):
         found.append(f"{name}: ran {ran}, {result['outcome']}")
     return found
 
