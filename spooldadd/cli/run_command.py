@@ -12,12 +12,13 @@ examples:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from spooldadd import foreground, problems
 from spooldadd.cli.common import say
 from spooldadd.cli.worker_command import load_config
-from spooldadd.spec import InvalidSpec, Spec, parse
+from spooldadd.spec import InvalidSpec, Spec, parse, parse_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,4 +50,4 @@ def read(path: str) -> tuple[Spec, str]:
     if path == "-":
         return parse(sys.stdin.buffer.read(), source="standard input"), "stdin.toml"
     with open(path, "rb") as file:
-        return parse(file.read(), source=path), path
+        return parse_file(file.read(), source=path, own_name=os.path.basename(path)), path

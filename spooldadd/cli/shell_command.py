@@ -2,8 +2,8 @@
 
 A job that runs is shown as its command was started. Of one that has ended the work directory must have been kept: after a
 failure it is, for `[keep] work_days`. Then the variables are made anew of its spec and of this node's configuration; what
-the worker had in its own environment and this terminal has not is missing. The environment's packages are not removed while the
-shell is open. Exits as the shell does.
+the worker had in its own environment and this terminal has not is missing. The environment's packages are not removed while
+the shell is open. Exits as the shell does.
 
 examples:
   spooldadd shell nightly
@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from spooldadd import names, process, spool, supervisor
 from spooldadd.cli import choosing
 from spooldadd.cli.common import say, spool_path
-from spooldadd.cli.run_command import read
 from spooldadd.config import Config
 from spooldadd.environment import ready
 from spooldadd.errors import SpecError
-from spooldadd.inspect import words
+from spooldadd.inspect import checked, words
 from spooldadd.inspect.jobs import Job
 from spooldadd.planning import base_environ, make_plan
 
@@ -89,7 +88,9 @@ def _running(job: Job) -> Place | None:
 
 def _ended(job: Job, the_spool: spool.Spool, config: Config) -> Place:
     work_dir = _kept_work_dir(job)
-    spec, _ = read(job.spec_path)
+    spec = checked.check(job).spec
+    if spec is None:
+        raise SpecError(f"the spec of `{job.id}` cannot be read any more, or has errors; `spooldadd explain` shows them")
     plan = make_plan(spec, _claim(job, work_dir, spec.queue), job.places.root, the_spool.work_root(config.work_dir), config)
     plan.work_dir = work_dir
     environ = supervisor.job_environ(plan, job.path, base_environ(config, os.environ))

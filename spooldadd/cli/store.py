@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import time
 from typing import Final, NamedTuple
 
@@ -13,6 +12,7 @@ from spooldadd.config import Config
 from spooldadd.environment.upkeep import Bounds
 from spooldadd.errors import SpoolError
 from spooldadd.inspect import words
+from spooldadd.log import timestamp
 from spooldadd.units import BadUnit, parse_duration, parse_size
 
 LIST, VERIFY, PRUNE = "list", "verify", "prune"
@@ -31,8 +31,7 @@ class Kept(NamedTuple):
 
     def table(self) -> dict[str, object]:
         """Return what `--json` shows of it."""
-        used_at = datetime.datetime.fromtimestamp(round(self.used_at_s, 3), datetime.UTC)
-        return {"size_bytes": self.size_bytes, "used_at": used_at, "in_use": self.is_used, **self.more}
+        return {**self.more, "size_bytes": self.size_bytes, "used_at": timestamp(self.used_at_s), "in_use": self.is_used}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -39,7 +39,7 @@ class Migration:
     def to_toml(self) -> str:
         """Write the new spec, with the notes as comments on top."""
         lines = [f"# {note.key}: {note.became}" for note in self.notes]
-        return "\n".join([*lines, "", tomltext.dumps(self.table)])
+        return "\n".join([*lines, "", tomltext.dumps(self.table).strip("\n"), ""])
 
     def note(self, key: str, became: str) -> None:
         """Say what became of a key."""
