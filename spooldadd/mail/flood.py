@@ -28,6 +28,7 @@ NAMES_LISTED = 20  # of one cause in a digest
 CAUSES_LISTED = 50  # in one mail; the rest is one line with their sum
 CAUSES_KEPT = 2_000  # those with nothing left to tell; a node with more has other worries than a second first mail
 NAMES_KEPT = 10_000
+TAKEN_KEPT = 200  # word of a failure that is taken is removed at once, so that only a crash can bring it again
 
 
 class Verdict(Enum):
@@ -91,7 +92,7 @@ class Failing:
 
 @dataclass(frozen=True)
 class State:
-    """All that is remembered. `held_since_s` is 0 while nothing is held back."""
+    """All that is remembered. `held_since_s` is 0 while nothing is held back; `taken` are the keys of the last failures."""
 
     causes: Mapping[str, Known] = field(default_factory=dict)
     names: Mapping[str, Failing] = field(default_factory=dict)
@@ -99,6 +100,14 @@ class State:
     held_mails: int = 0
     held_since_s: float = 0.0
     held_recovered: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+
+
+def take(state: State, key: str) -> tuple[State, bool]:
+    """Take note that what has this key is dealt with; return also whether it is new. Only the last ones are remembered."""
+    if key in state.taken:
+        return state, False
+    return replace(state, taken=(*state.taken[-TAKEN_KEPT + 1 :], key)), True
 
 
 def fail(state: State, rules: Rules, fact: Fact, now_s: float) -> tuple[State, Verdict]:

@@ -50,6 +50,11 @@ class Session:
         self.state, verdict = flood.fail(self.state, self._rules, fact, self._now())
         return verdict
 
+    def take(self, key: str) -> bool:
+        """Take note of what is dealt with in this session, and return whether it is new."""
+        self.state, is_new = flood.take(self.state, key)
+        return is_new
+
     def succeed(self, name: str) -> tuple[Verdict, Failing | None]:
         """Take note of a success and return what to do with it, and what it ends."""
         self.state, verdict, failing = flood.succeed(self.state, self._rules, name, self._now())
@@ -98,6 +103,10 @@ class Ledger:
         """Return the state as it was last written, for those who only look."""
         return self._read()
 
+    def next_due_s(self) -> float | None:
+        """Return when there may be something to tell; None when nothing waits."""
+        return flood.next_due_s(self._read(), self._rules)
+
     def _read(self) -> State:
         path = os.path.join(self._directory, STATE)
         try:
@@ -136,6 +145,7 @@ def state_from_table(table: dict[str, Any]) -> State:
         held_mails=int(table["held_mails"]),
         held_since_s=float(table["held_since_s"]),
         held_recovered=tuple(str(name) for name in table["held_recovered"]),
+        taken=tuple(str(key) for key in table.get("taken", ())),
     )
 
 

@@ -46,7 +46,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Parcel:
-    """A letter that has no id yet. `event` and `job` say what it is about, for those who look."""
+    """A letter that is not in the outbox yet. `event` and `job` say what it is about, for those who look.
+
+    With an `id` of its own it is put in once, however often that is tried.
+    """
 
     transport: str
     sender: str
@@ -54,6 +57,7 @@ class Parcel:
     data: bytes
     event: str = ""
     job: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,10 +121,14 @@ class Outbox:
         """
         self._make_places()
         created_s = self._now()
-        name = f"{_stamp(created_s)}-{secrets.token_hex(6)}"
+        name = parcel.id or f"{_stamp(created_s)}-{secrets.token_hex(6)}"
+        if parcel.id and any(os.path.lexists(self._path(place, name)) for place in PLACES):
+            return name
         temporary = os.path.join(self.directory, WAITING, f"{durable.TEMPORARY}{name}")
         envelope = {"schema": SCHEMA, "transport": parcel.transport, "sender": parcel.sender, "event": parcel.event}
         envelope |= {"job": parcel.job, "created_s": created_s, "recipients": list(parcel.recipients)}
+        if parcel.id:
+            shutil.rmtree(temporary, ignore_errors=True)  # one who died while writing the same letter
         os.mkdir(temporary, 0o700)
         try:
             self._write_new(temporary, "letter.eml", parcel.data)

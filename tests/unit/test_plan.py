@@ -5,7 +5,7 @@ from spooldadd.plan import Limits, Plan, from_wire, to_wire
 
 
 def values(thing):
-    return {name: getattr(thing, name) for name in type(thing).__slots__ if name not in ("limits", "policy")}
+    return {name: getattr(thing, name) for name in type(thing).__slots__ if name not in ("limits", "policy", "telling")}
 
 
 def test_a_plan_comes_through_the_wire_as_it_was():
@@ -14,10 +14,12 @@ def test_a_plan_comes_through_the_wire_as_it_was():
     plan.environ, plan.stdin, plan.config = {"A": "1"}, b"\0\xff", b"{}"
     plan.limits.timeout_s, plan.limits.memory_bytes = 0.1, 2**40
     plan.policy = Policy(attempts=3, backoff_s=0.1, on=("exit", "oom"), restartable=True)
+    plan.telling.on, plan.telling.environ = ["lost"], {"A": "1"}
     back = from_wire(to_wire(plan))
     assert values(back) == values(plan)
     assert values(back.limits) == values(plan.limits)
     assert values(back.policy) == values(plan.policy)
+    assert values(back.telling) == values(plan.telling)
 
 
 def test_an_untouched_plan_has_no_limits_but_a_time_to_end():
