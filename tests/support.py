@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
@@ -115,6 +117,20 @@ class Node:
             worker.wait()
         end_processes_of(self.work)
         shutil.rmtree(self.spool.parent, ignore_errors=True)
+
+
+@contextmanager
+def temporary_node(**options) -> Iterator[Node]:
+    """Give a spool that several tests share; nothing of it is left, whatever goes wrong."""
+    root = Path(tempfile.mkdtemp(prefix="spooldadd-test-"))
+    try:
+        node = Node(root, **options)
+        try:
+            yield node
+        finally:
+            node.close()
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def result_of(record: Path) -> dict:

@@ -8,14 +8,13 @@ import signal
 import socket
 import stat
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from spooldadd.tomltext import flat
-from tests.support import Node, processes_of, result_of, until
+from tests.support import Node, processes_of, result_of, temporary_node, until
 
 QUICK = {"SPOOLDADD_INTAKE__SETTLE": "0.3s"}
 GOOD = b'command = ["true"]\n'
@@ -148,24 +147,23 @@ def node(make_node: Callable[..., Node]) -> Node:
 @pytest.fixture(scope="module")
 def filed() -> Iterator[Node]:
     """Drop everything at once on one worker, and wait until nothing is left to run."""
-    root = Path(tempfile.mkdtemp(prefix="spooldadd-test-"))
-    node = Node(root, environ=QUICK)
-    for name, (data, _) in CONTENTS.items():
-        (node.spool / f"{name}.toml").write_bytes(data)
-    for name, data in ACCEPTED.items():
-        (node.spool / f"{name}.toml").write_bytes(data)
-    kinds = {**KINDS, **OWNERS} if os.getuid() == 0 else {k: v for k, v in KINDS.items() if "device" not in k}
-    for name, (make, _) in kinds.items():
-        make(node.spool / f"{name}.toml")
-    for key, name in _accepted_names().items():
-        out = root / f"name-{key}.out"
-        text = flat({"command": ["sh", "-c", 'echo "$SPOOLDADD_JOB" >> "$1"', "sh", str(out)]})
-        (Path(os.fsdecode(os.fsencode(node.spool) + b"/" + name))).write_bytes(text.encode())
-    for name in LEFT_ALONE:
-        (node.spool / name).write_bytes(GOOD)
-    (root / "drain.log").write_text(node.drain())
-    yield node
-    node.close()
+    with temporary_node(environ=QUICK) as node:
+        root = node.spool.parent
+        for name, (data, _) in CONTENTS.items():
+            (node.spool / f"{name}.toml").write_bytes(data)
+        for name, data in ACCEPTED.items():
+            (node.spool / f"{name}.toml").write_bytes(data)
+        kinds = {**KINDS, **OWNERS} if os.getuid() == 0 else {k: v for k, v in KINDS.items() if "device" not in k}
+        for name, (make, _) in kinds.items():
+            make(node.spool / f"{name}.toml")
+        for key, name in _accepted_names().items():
+            out = root / f"name-{key}.out"
+            text = flat({"command": ["sh", "-c", 'echo "$SPOOLDADD_JOB" >> "$1"', "sh", str(out)]})
+            (Path(os.fsdecode(os.fsencode(node.spool) + b"/" + name))).write_bytes(text.encode())
+        for name in LEFT_ALONE:
+            (node.spool / name).write_bytes(GOOD)
+        (root / "drain.log").write_text(node.drain())
+        yield node
 
 
 def refused(node: Node, name: str) -> tuple[str, str]:
@@ -262,30 +260,29 @@ def _script(path: Path, first_line: str, mode: int = 0o755) -> str:
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[Node]:
-    root = Path(tempfile.mkdtemp(prefix="spooldadd-test-"))
-    node = Node(root, environ=QUICK)
-    commands = {
-        "missing": ["/no/such/program"],
-        "missing-on-path": ["no-such-program"],
-        "not-executable": [_script(root / "plain", "#!/bin/sh\n", 0o644)],
-        "directory": ["/etc"],
-        "no-interpreter": [_script(root / "wrong", "#!/no/such/interpreter\n")],
-        "windows-script": [_script(root / "crlf", "#!/bin/sh\r\nexit 0\r\n")],
-        "no-first-line": [_script(root / "bare", "echo hello\n")],
-        "empty-file": [_script(root / "nothing", "")],
-        "not-a-directory": ["/etc/hostname/program"],
-        "shell-missing": "no-such-program --flag",
-    }
-    for name, command in commands.items():
-        node.drop(f"{name}.toml", flat({"command": command}))
-    # The kernel takes 2 MiB in all: most of it is in the worker's environment, the rest in the spec.
-    node.environ |= {f"LONG_{number}": "x" * 120_000 for number in range(15)}
-    node.drop("too-long.toml", flat({"command": ["echo", *["y" * 120_000] * 4]}))
-    node.drop("limited.toml", 'command = ["/etc/hostname/x"]\n[limits]\nopen_files = 100\n')
-    node.drop("limited-no-first-line.toml", flat({"command": [str(root / "bare")]}) + "[limits]\nopen_files = 100\n")
-    node.drain()
-    yield node
-    node.close()
+    with temporary_node(environ=QUICK) as node:
+        root = node.spool.parent
+        commands = {
+            "missing": ["/no/such/program"],
+            "missing-on-path": ["no-such-program"],
+            "not-executable": [_script(root / "plain", "#!/bin/sh\n", 0o644)],
+            "directory": ["/etc"],
+            "no-interpreter": [_script(root / "wrong", "#!/no/such/interpreter\n")],
+            "windows-script": [_script(root / "crlf", "#!/bin/sh\r\nexit 0\r\n")],
+            "no-first-line": [_script(root / "bare", "echo hello\n")],
+            "empty-file": [_script(root / "nothing", "")],
+            "not-a-directory": ["/etc/hostname/program"],
+            "shell-missing": "no-such-program --flag",
+        }
+        for name, command in commands.items():
+            node.drop(f"{name}.toml", flat({"command": command}))
+        # The kernel takes 2 MiB in all: most of it is in the worker's environment, the rest in the spec.
+        node.environ |= {f"LONG_{number}": "x" * 120_000 for number in range(15)}
+        node.drop("too-long.toml", flat({"command": ["echo", *["y" * 120_000] * 4]}))
+        node.drop("limited.toml", 'command = ["/etc/hostname/x"]\n[limits]\nopen_files = 100\n')
+        node.drop("limited-no-first-line.toml", flat({"command": [str(root / "bare")]}) + "[limits]\nopen_files = 100\n")
+        node.drain()
+        yield node
 
 
 @pytest.mark.parametrize(
@@ -342,12 +339,14 @@ def test_job_that_goes_on_printing_when_asked_to_end_does_not_fill_the_disk(node
     """It used to be given all of `kill_after` to print on: at the speed of a disk that is 20 GB."""
     node.drop("floods.toml", """command = "trap '' TERM; yes"\n[limits]\noutput = "1M"\nkill_after = "20s"\n""")
     node.start()
-    seen = 0
-    while node.finished("floods") is None:
-        logs = list(node.spool.glob("running/*/output.log"))
-        seen = max([seen, *(log.stat().st_size for log in logs if log.exists())])
-    assert result_of(node.finished("floods"))["outcome"] == "output"
-    assert seen < 2 << 30
+    seen = [0]
+
+    def look() -> Path | None:
+        seen.extend(log.stat().st_size for log in node.spool.glob("running/*/output.log") if log.exists())
+        return node.finished("floods")
+
+    assert result_of(until(look, "it is ended"))["outcome"] == "output"
+    assert max(seen) < 2 << 30
 
 
 def test_job_may_remove_its_work_directory(node: Node) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from spooldadd.tomltext import dumps
-from tests.support import Node, result_of
+from tests.support import Node, result_of, temporary_node
 
 QUICK = {"SPOOLDADD_INTAKE__SETTLE": "0.3s"}
 MAKES = """\
@@ -32,20 +31,19 @@ def node(make_node: Callable[..., Node]) -> Node:
 
 @pytest.fixture(scope="module")
 def kept() -> Iterator[Node]:
-    node = Node(Path(tempfile.mkdtemp(prefix="spooldadd-test-")), environ=QUICK)
-    patterns = {
-        "one": ["out/*.csv"], "tree": ["out/**"], "everywhere": ["**/*.csv"], "all": ["**"], "name": ["top.csv"],
-        "several": ["*.csv", "out/b.*"], "question": ["out/?.*"], "nothing": ["no-such/*"],
-    }  # fmt: skip
-    for name, files in patterns.items():
-        node.drop(f"{name}.toml", dumps({"command": MAKES, "keep": {"files": files}}))
-    node.drop("fails.toml", dumps({"command": MAKES + "exit 9", "keep": {"files": ["top.csv"], "workdir": "never"}}))
-    node.drop("reserved.toml", dumps({"command": RESERVED, "keep": {"files": ["**"]}}))
-    node.drop("template.toml", dumps({"command": "echo x > 2026.csv; echo y > 2025.csv", "vars": {"year": 2026},
-                                      "keep": {"files": ["{{ vars.year }}.csv"]}}))  # fmt: skip
-    (node.spool.parent / "log").write_text(node.drain("--jobs", "4"))
-    yield node
-    node.close()
+    with temporary_node(environ=QUICK) as node:
+        patterns = {
+            "one": ["out/*.csv"], "tree": ["out/**"], "everywhere": ["**/*.csv"], "all": ["**"], "name": ["top.csv"],
+            "several": ["*.csv", "out/b.*"], "question": ["out/?.*"], "nothing": ["no-such/*"],
+        }  # fmt: skip
+        for name, files in patterns.items():
+            node.drop(f"{name}.toml", dumps({"command": MAKES, "keep": {"files": files}}))
+        node.drop("fails.toml", dumps({"command": MAKES + "exit 9", "keep": {"files": ["top.csv"], "workdir": "never"}}))
+        node.drop("reserved.toml", dumps({"command": RESERVED, "keep": {"files": ["**"]}}))
+        node.drop("template.toml", dumps({"command": "echo x > 2026.csv; echo y > 2025.csv", "vars": {"year": 2026},
+                                          "keep": {"files": ["{{ vars.year }}.csv"]}}))  # fmt: skip
+        (node.spool.parent / "log").write_text(node.drain("--jobs", "4"))
+        yield node
 
 
 OURS = {"spec.toml", "claim.toml", "result.toml", "output.log"}

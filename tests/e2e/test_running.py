@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from spooldadd.tomltext import dumps
-from tests.support import Node, processes_of, result_of, until
+from tests.support import Node, processes_of, result_of, temporary_node, until
 
 QUICK = {"SPOOLDADD_INTAKE__SETTLE": "0.3s"}
 SETTINGS = {"db": "postgres://db", "depth": {"list": [1, 2.5, True, "x"], "quote": "\"'\\\n€🚀"}}
@@ -63,19 +62,17 @@ def node(make_node: Callable[..., Node]) -> Node:
 @pytest.fixture(scope="module")
 def ran() -> Iterator[Node]:
     """Run all of `SPECS` on one worker, whose own environment holds what must not reach a job."""
-    root = Path(tempfile.mkdtemp(prefix="spooldadd-test-"))
-    (root / "bin").mkdir()
-    (root / "bin" / "only-here").write_text("#!/bin/sh\necho found\n")
-    (root / "bin" / "only-here").chmod(0o755)
-    foreign = {"NOTIFY_SOCKET": "/run/x", "LISTEN_FDS": "1", "SPOOLDADD_CONFIG": str(root / "c.toml"), "FROM_WORKER": "yes"}
-    (root / "c.toml").touch()
-    node = Node(root, environ={**QUICK, **foreign})
-    for name, spec in SPECS.items():
-        text = dumps(spec).replace("{bin}", str(root / "bin"))
-        node.drop(f"{name}.toml", text)
-    node.drain("--node", "here", "--jobs", "4")
-    yield node
-    node.close()
+    foreign = {"NOTIFY_SOCKET": "/run/x", "LISTEN_FDS": "1", "SPOOLDADD_CONFIG": "/dev/null", "FROM_WORKER": "yes"}
+    with temporary_node(environ={**QUICK, **foreign}) as node:
+        root = node.spool.parent
+        (root / "bin").mkdir()
+        (root / "bin" / "only-here").write_text("#!/bin/sh\necho found\n")
+        (root / "bin" / "only-here").chmod(0o755)
+        for name, spec in SPECS.items():
+            text = dumps(spec).replace("{bin}", str(root / "bin"))
+            node.drop(f"{name}.toml", text)
+        node.drain("--node", "here", "--jobs", "4")
+        yield node
 
 
 def output(node: Node, name: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from spooldadd.tomltext import flat
 from tests.e2e.ssh_server import ssh_server
-from tests.support import Node, result_of, until
+from tests.support import Node, result_of, temporary_node, until
 
 # Shorter than every pause of the slow writers below, so that standing still alone would take their files too early.
 SETTLE_S = 0.3
@@ -64,17 +64,13 @@ class Inbox:
 
 @pytest.fixture(scope="module")
 def inbox() -> Iterator[Inbox]:
-    root = Path(tempfile.mkdtemp(prefix="spooldadd-test-"))
-    node = Node(root, environ={"SPOOLDADD_INTAKE__SETTLE": f"{SETTLE_S}s"})
-    node.start("--jobs", "4")
-    inbox = Inbox(node, root)
-    yield inbox
-    # A second run of some file would come long after its first was looked at.
-    twice = [name for name in inbox.texts if len(node.records("done", name)) != 1]
-    strange = node.records("failed")
-    node.close()
-    assert not twice
-    assert not strange
+    with temporary_node(environ={"SPOOLDADD_INTAKE__SETTLE": f"{SETTLE_S}s"}) as node:
+        node.start("--jobs", "4")
+        inbox = Inbox(node, node.spool.parent)
+        yield inbox
+        # A second run of some file would come long after its first was looked at.
+        assert not [name for name in inbox.texts if len(node.records("done", name)) != 1]
+        assert not node.records("failed")
 
 
 @pytest.fixture(scope="module")
