@@ -331,7 +331,7 @@ def test_burst_of_drops_is_run_to_the_last(make_node: Callable[..., Node]) -> No
     node = make_node(environ=QUICK, durability="process")
     source = node.spool.parent / "source"
     source.mkdir()
-    names = [f"job-{number}.toml" for number in range(2000)]
+    names = [f"job-{number}.toml" for number in range(1500)]
     for name in names:
         (source / name).write_text(TRUE)
     worker = node.start("--jobs", "2")
