@@ -11,6 +11,7 @@ examples:
   spooldadd retry nightly                        # any unique prefix
   spooldadd retry --all-failed --since 2h        # everything that failed in the last two hours
   spooldadd retry --all-failed --now             # and what waits for its next attempt
+  spooldadd retry --cause 9f773dd86de3           # every failed job of a cause, as `spooldadd failures` lists them
   spooldadd retry --force nightly                # again, though it was successful
 """
 
@@ -18,10 +19,12 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 
 from spooldadd import acting, layout
 from spooldadd.cli import choosing, moments
 from spooldadd.cli.common import UsageError, say
+from spooldadd.errors import NoSuchJob
 from spooldadd.inspect import jobs
 from spooldadd.inspect.jobs import Job
 from spooldadd.spool import Spool
@@ -40,17 +43,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--now", action="store_true", help="with --all-failed: also every job that waits for its next attempt"
     )
+    parser.add_argument("--cause", metavar="ID", help="every job in `failed/` of this cause")
     parser.add_argument("--force", action="store_true", help="also jobs that were successful")
 
 
 def run(options: argparse.Namespace) -> int:
     """Find all, then send each on its way."""
-    if bool(options.jobs) == options.all_failed:
-        raise UsageError("name the jobs, or use `--all-failed`")
+    if [bool(options.jobs), options.all_failed, options.cause is not None].count(True) != 1:
+        raise UsageError("name the jobs, or use `--all-failed`, or `--cause ID`")
     if options.since and not options.all_failed:
         raise UsageError("`--since` goes with `--all-failed`")
     the_spool = choosing.open_for(options)
-    if options.all_failed:
+    if options.cause is not None:
+        found = _of_cause(the_spool, options)
+    elif options.all_failed:
         found = _failed(the_spool, options.since, and_waiting=options.now)
     else:
         found = choosing.find_all(the_spool, options.jobs)
@@ -58,6 +64,19 @@ def run(options: argparse.Namespace) -> int:
     if not found:
         say("spooldadd: nothing has failed" + (" since then" if options.since else ""))
     return 0 if len(done) == len(found) else 1
+
+
+def _of_cause(the_spool: Spool, options: argparse.Namespace) -> list[Job]:
+    """Oldest first. Raises: NoSuchJob where no failed job has this cause."""
+    from spooldadd import failures  # late: heavy, and only this way of choosing needs it
+
+    places = the_spool.places
+    causes = failures.by_cause(places, choosing.config_of(options, places.root), os.environ)
+    found = [each for each in causes if options.cause and each.cause.id.startswith(options.cause)]
+    if len(found) != 1:
+        many = f"{len(found)} causes begin with" if found else "no failed job has the cause"
+        raise NoSuchJob(f"{many} `{options.cause}`; `spooldadd failures` lists them")
+    return sorted(found[0].jobs, key=_ended_at)
 
 
 def _failed(the_spool: Spool, since: datetime.datetime | None, *, and_waiting: bool) -> list[Job]:
