@@ -19,13 +19,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spooldadd.channel import PACKET_BYTES, hand_over
-from spooldadd.errors import SpoolError
+from spooldadd.errors import Outdated, SpoolError
 from spooldadd.plan import Plan, to_wire
 
-LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py")
+PACKAGE = os.path.dirname(os.path.abspath(__file__))
+LAUNCHER = os.path.join(PACKAGE, "launcher.py")
 # An idle supervisor costs no processor time and about a megabyte. Longer than the gap between jobs of a busy hour's
 # minute-by-minute work would be waste; shorter than a scan would fork for each job of a trickle.
 IDLE_S = 30.0
+# What the two sides of a channel must agree on. A launcher of another release than ours would speak another language.
+SPOKEN = ("channel.py", "launcher.py", "plan.py", "release.py", "supervisor.py")
 # A launcher ends within milliseconds of its control socket.
 LEAVE_S = 2.0
 
@@ -62,11 +65,17 @@ class Crew:
         self._launcher: subprocess.Popen[bytes] | None = None
         self._supervisors: dict[int, _Supervisor] = {}
         self._idle: list[int] = []
+        self._installed = _installed()
 
     def start(self) -> None:
-        """Start the launcher where none is running. Raises: OSError."""
+        """Start the launcher where none is running.
+
+        Raises: OSError; Outdated where another release was installed since we began.
+        """
         if self._control is not None:
             return
+        if _installed() != self._installed:
+            raise Outdated("another release was installed since this worker began; start it again. Running jobs go on")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._launcher = subprocess.Popen(
@@ -189,3 +198,16 @@ class Crew:
             except subprocess.TimeoutExpired:  # it was stopped, or is stuck
                 self._launcher.kill()
             self._launcher = None
+
+
+def _installed() -> list[tuple[int, int] | None]:
+    """Return what changes when another release is installed in our place."""
+    return [_stamp(os.path.join(PACKAGE, name)) for name in SPOKEN]
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino

@@ -14,6 +14,7 @@ class Ending:
     """How the job ended: what the kernel said, and what we did to it."""
 
     __slots__ = (
+        "at_most_rss_bytes",
         "cpu_s",
         "ended",
         "left",
@@ -30,6 +31,7 @@ class Ending:
         self.verdict: Verdict | None = None
         self.cpu_s = 0.0
         self.max_rss_bytes = 0
+        self.at_most_rss_bytes = 0
         self.printed = 0
         self.left = 0
         self.oom_kills = 0

@@ -43,5 +43,9 @@ class MailError(SpooldaddError):
     """The operator must act: a mail could not be handed over. It stays in the outbox."""
 
 
+class Outdated(SpooldaddError):
+    """The service manager must act: the installed release was replaced under a running program; start it again."""
+
+
 class ConfigError(SpooldaddError):
     """The operator must act: the configuration cannot be used. The program refuses to start."""

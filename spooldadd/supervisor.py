@@ -76,7 +76,7 @@ class Attempt:
         self.lease = lease
         self.log = log
         self.own_start = own_start
-        self.places = layout.Layout(plan.root)
+        self.places = layout.Layout(plan.root, plan.spool_id)
         self.record = os.path.join(self.places.running, plan.record)
         self.built = building.Built()
         self.is_told = False
@@ -229,7 +229,7 @@ class Attempt:
             "finished_at": record.moment(self.started_at_s + duration_s),
             "duration_s": round(duration_s, 3),
             "cpu_s": round(ending.cpu_s, 3),
-            "max_rss_bytes": ending.max_rss_bytes or None,
+            "max_rss_bytes": ending.max_rss_bytes or ending.at_most_rss_bytes or None,
             "kept": kept or None,
             "workdir": plan.work_dir if self._stays(outcome) else None,
             "environment": self.built.environment or None,
@@ -358,7 +358,7 @@ def watch_job(plan: Plan, pid: int, logs: tuple[int, ...], cancel: str, ending: 
         tree.end(plan.limits.kill_after_s, guard.is_flooded)
     ending.status = tree.status
     ending.cpu_s = tree.cpu_s
-    ending.max_rss_bytes = tree.max_rss_bytes
+    ending.max_rss_bytes, ending.at_most_rss_bytes = tree.max_rss_bytes, tree.at_most_rss_bytes
     ending.stopped = tree.is_told_to_stop
     ending.oom_kills = process.out_of_memory_kills() - ending.oom_kills if _is_killed(tree.status) else 0
 

@@ -30,13 +30,25 @@ if TYPE_CHECKING:
 class Tree:
     """All processes of one job, seen from its supervisor."""
 
-    __slots__ = ("_own", "_own_rss_kib", "cpu_s", "is_told_to_stop", "is_woken", "left", "main", "max_rss_bytes", "status")
+    __slots__ = (
+        "_own",
+        "_own_rss_kib",
+        "at_most_rss_bytes",
+        "cpu_s",
+        "is_told_to_stop",
+        "is_woken",
+        "left",
+        "main",
+        "max_rss_bytes",
+        "status",
+    )
 
     def __init__(self, main: int) -> None:
         self.main = main
         self.status: int | None = None  # of the main process, as `waitpid` gives it
         self.cpu_s = 0.0  # of all that ended
         self.max_rss_bytes = 0
+        self.at_most_rss_bytes = 0  # what the kernel says of processes that were no larger than we are
         self.left = 0  # processes that the main process left behind
         self.is_told_to_stop = False
         self.is_woken = False
@@ -59,6 +71,7 @@ class Tree:
                 return True
             self.cpu_s += usage.ru_utime + usage.ru_stime
             # At exec the kernel counts what the caller had as the new program's peak: up to our own size it says nothing.
+            self.at_most_rss_bytes = max(self.at_most_rss_bytes, usage.ru_maxrss * 1024)
             if usage.ru_maxrss > self._own_rss_kib:
                 self.max_rss_bytes = max(self.max_rss_bytes, usage.ru_maxrss * 1024)
             if pid == self.main:

@@ -19,7 +19,7 @@ from spooldadd.adopted import Adopted
 from spooldadd.backlog import Backlog, Entry, PutOff
 from spooldadd.config import Config
 from spooldadd.crew import Crew, Report
-from spooldadd.errors import ClaimLost, NotASpool, SpoolError
+from spooldadd.errors import ClaimLost, NotASpool, Outdated, SpoolError
 from spooldadd.launching import Launching, NotQuiet, Refused
 from spooldadd.log import Log
 from spooldadd.nodes import NodeFile
@@ -128,6 +128,7 @@ class Worker:
             raise NotASpool(f"`{self.spool.places.root}` is not a spool: it has no `.spool/format.toml`")
         self._say_started()
         try:
+            self._crew.start()  # now, and not with the first job: until then another release may be installed
             while not self.is_stopping and self._turn():
                 pass
         finally:
@@ -176,7 +177,10 @@ class Worker:
             self.state = "away"
             self._sources.stop_watching()
             self.log.warning(
-                "spool-away", spool=self.spool.places.root, then="waiting for it; running jobs go on, none is started"
+                "spool-away",
+                spool=self.spool.places.root,
+                id=self.spool.places.id,
+                then="waiting for it, not for another one in its place; running jobs go on, none is started",
             )
         self._timers.trouble = now + AWAY_S
         return False
@@ -256,7 +260,7 @@ class Worker:
     def _hand_over(self, claimed: spool.Claim, plan: Plan) -> None:
         try:
             self._crew.launch(plan, claimed.lease)
-        except SpoolError:
+        except (SpoolError, Outdated):
             self.spool.requeue(claimed.record, claimed.lease)
             raise
         self._room.enter(claimed.record, plan.queue)

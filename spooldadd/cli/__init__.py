@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 
 from spooldadd.cli.common import UsageError
-from spooldadd.errors import ConfigError, NoSuchJob, SpooldaddError, SpoolError
+from spooldadd.errors import ConfigError, NoSuchJob, Outdated, SpooldaddError, SpoolError
 from spooldadd.release import __version__
 
 FINE, FAILED, USAGE, NO_SUCH_JOB, UNUSABLE, TIMED_OUT, LATER, CONFIGURATION = 0, 1, 2, 3, 4, 5, 75, 78
@@ -24,6 +24,16 @@ EXIT_CODES = """exit codes:
 
 # Our own texts are written for it. To ask the terminal would cost an import of 4 ms in each command.
 HELP_COLUMNS = 118
+
+# The first that fits counts, so a class stands before the one that it is a kind of.
+CODES: tuple[tuple[type[Exception], int], ...] = (
+    (UsageError, USAGE),
+    (NoSuchJob, NO_SUCH_JOB),
+    (ConfigError, CONFIGURATION),
+    (Outdated, LATER),
+    (SpoolError, UNUSABLE),
+    (Exception, FAILED),
+)
 
 # In the order of the overview: to begin with, to use, to look, to act, to look after. One line each; the module says more.
 COMMANDS = {
@@ -137,16 +147,8 @@ def _guarded(module: ModuleType, options: argparse.Namespace) -> int:
     """Turn what went wrong into one sentence and an exit code."""
     try:
         return int(module.run(options))
-    except UsageError as error:
-        return _complain(error, USAGE)
-    except NoSuchJob as error:
-        return _complain(error, NO_SUCH_JOB)
-    except ConfigError as error:
-        return _complain(error, CONFIGURATION)
-    except SpoolError as error:
-        return _complain(error, UNUSABLE)
-    except SpooldaddError as error:
-        return _complain(error, FAILED)
+    except (UsageError, SpooldaddError) as error:
+        return _complain(error, next(code for kind, code in CODES if isinstance(error, kind)))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains once more at its end
         return FAILED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
@@ -16,10 +15,12 @@ from tests.support import Node, result_of, until
 def test_worker_whose_launcher_died_after_an_upgrade_asks_to_be_started_again(
     make_node: Callable[..., Node], tmp_path: Path
 ) -> None:
-    """The launcher was once started with the first job, from whatever lay on disk by then, and its reports broke the worker."""
+    """The launcher was once started with the first job, from whatever lay on disk by then: its reports broke the worker."""
     package = tmp_path / "spooldadd"
     shutil.copytree(Path(spooldadd.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    node = make_node(command=[sys.executable, "-m", "spooldadd"], environ={"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"})
+    node = make_node(
+        command=[sys.executable, "-m", "spooldadd"], environ={"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
+    )
     worker = node.start()
     node.drop("before.toml", 'command = "echo before"')
     node.wait_finished("before")
@@ -29,26 +30,12 @@ def test_worker_whose_launcher_died_after_an_upgrade_asks_to_be_started_again(
     replaced.rename(plan)
     node.drop("with-the-old-launcher.toml", 'command = "echo old"')
     assert result_of(node.wait_finished("with-the-old-launcher"))["outcome"] == "success"
-    for pid in _children_of(worker.pid):
-        os.kill(pid, signal.SIGKILL)
-    until(lambda: not _children_of(worker.pid), "the launcher and its idle supervisors are gone")
+    launcher_and_supervisors = process.descendants(worker.pid)
+    assert launcher_and_supervisors
+    process.send(launcher_and_supervisors, signal.SIGKILL)
+    until(lambda: not process.descendants(worker.pid), "the launcher and its idle supervisors are gone")
     node.drop("after.toml", 'command = "echo after"')
     assert until(lambda: worker.poll() is not None, "the worker ends") and worker.returncode == 75
     assert "another release was installed" in node.said()
     node.start()
     assert result_of(node.wait_finished("after"))["attempt"] == 1
-
-
-def _children_of(pid: int) -> list[int]:
-    """Return the launcher and, below it, the supervisors."""
-    found = []
-    todo = [pid]
-    while todo:
-        parent = todo.pop()
-        try:
-            text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-        except OSError:
-            continue
-        found += map(int, text.split())
-        todo += map(int, text.split())
-    return found
