@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import spooldadd
+from spooldadd import process
 from tests.support import Node, result_of, until
 
 
