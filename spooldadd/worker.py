@@ -162,9 +162,9 @@ class Worker:
             self._timers.housekeeping = now + HOUSEKEEPING_S
             self._keep_house()
         self._take_in(self._sources.examine(now) + self._put_off.due(now))
+        self._end_trouble()
         if now >= self._timers.beat:
             self._beat(now)
-        self._end_trouble()
 
     def _is_spool_here(self, now: float) -> bool:
         if self.state != "away" and now < self._sources.scan_at:

@@ -200,7 +200,7 @@ class JobEnviron(Table):
 class LogStyle(Table):
     """What the worker writes to its own log."""
 
-    format: Literal["auto", "plain", "json"] = Field(
+    format: Literal["auto", "plain", "json", "journal"] = Field(
         default="auto", description="Lines for people or JSON; `auto` is plain, with priorities under systemd."
     )
     level: Literal["debug", "info", "warning"] = Field(default="info", description="The least that is worth a line.")
