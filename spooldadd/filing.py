@@ -14,8 +14,12 @@ from spooldadd.errors import ClaimLost, SpoolError
 
 
 def is_spool_here(places: layout.Layout) -> bool:
-    """Tell whether the spool is mounted and in place."""
-    return os.path.exists(places.format)
+    """Tell whether the spool is mounted and in place, and is the one that these paths were made for."""
+    try:
+        with open(places.format, "rb") as file:
+            return places.id.encode() in file.read()
+    except OSError:
+        return False
 
 
 def file_record(places: layout.Layout, record: str, state: str, *, sync: bool) -> str:

@@ -98,6 +98,7 @@ class Launching:
         except InvalidSpec as error:
             raise self._invalid(claimed, error) from error
         plan.sync = self._spool.sync
+        plan.spool_id = self._spool.format.id
         plan.telling = self.notices.telling(spec, claimed.job)
         return plan
 

@@ -36,12 +36,13 @@ RESERVED = JOB_ENTRIES | {CLAIM, RESULT, BUILD_LOG, OUTPUT_LOG, STDOUT_LOG, STDE
 
 
 class Layout:
-    """The paths of one spool."""
+    """The paths of one spool. `id` is what its `format.toml` calls it, where that matters: another may lie there one day."""
 
-    __slots__ = ("done", "failed", "format", "internal", "locks", "nodes", "notify", "root", "running", "waiting")
+    __slots__ = ("done", "failed", "format", "id", "internal", "locks", "nodes", "notify", "root", "running", "waiting")
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, id: str = "") -> None:
         self.root = root
+        self.id = id
         self.running = os.path.join(root, RUNNING)
         self.waiting = os.path.join(root, WAITING)
         self.done = os.path.join(root, DONE)

@@ -53,6 +53,7 @@ class Plan:
         "root",
         "script",
         "split_output",
+        "spool_id",
         "stdin",
         "submitted_at_s",
         "sync",
@@ -62,6 +63,7 @@ class Plan:
 
     def __init__(self) -> None:
         self.root = ""  # the spool
+        self.spool_id = ""  # lest another one that lies there later is taken for it
         self.record = ""  # name below running/, which is also the fence
         self.job = ""
         self.name = ""

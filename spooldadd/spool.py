@@ -64,7 +64,7 @@ class Spool:
     """One spool, as a process on this node uses it. Holds no state but its paths: all truth is on disk."""
 
     def __init__(self, root: str, format: Format, holder: claim.Holder) -> None:
-        self.places = layout.Layout(root)
+        self.places = layout.Layout(root, format.id)
         self.format = format
         self.holder = holder
 
