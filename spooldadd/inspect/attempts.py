@@ -48,7 +48,12 @@ def earlier(job: Job) -> list[Attempt]:
 
 
 def last(job: Job) -> Attempt | None:
-    """Return the attempt that runs or ran last, or None where none has begun."""
+    """Return the attempt that runs or ran last, or None where none has begun.
+
+    A record that was just claimed again still holds the files of the attempt before, until its claim is written.
+    """
+    if job.state == layout.RUNNING and not job.claim():
+        return None
     return Attempt(job.attempt(), job.path, job.result()) if job.attempt() and not job.is_drop else None
 
 

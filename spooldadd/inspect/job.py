@@ -40,8 +40,8 @@ class Job:
         self.name = drops.job_name(job_id) if is_drop else names.job_name(job_id)
         running = names.parse_record_name(os.path.basename(path)) if state == layout.RUNNING else None
         self.attempt_claimed = running.attempt if running else 0
-        self._claim: Table | None = None
-        self._result: Table | None = None
+        self._claim: Table = {}
+        self._result: Table = {}
 
     def __repr__(self) -> str:
         return f"Job({self.id!r}, {self.state})"
@@ -75,13 +75,13 @@ class Job:
 
     def claim(self) -> Table:
         """Return who claimed the last attempt, where and when; empty where nobody did or the file cannot be read."""
-        if self._claim is None:
+        if not self._claim:  # one that is not there may yet come
             self._claim = self._current(layout.CLAIM)
         return self._claim
 
     def result(self) -> Table:
         """Return how the last attempt ended; empty where none has ended or the file cannot be read."""
-        if self._result is None:
+        if not self._result:
             self._result = self._current(layout.RESULT)
         return self._result
 

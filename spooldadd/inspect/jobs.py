@@ -83,7 +83,7 @@ def _find_exact(places: Layout, wanted: str, suffixes: tuple[str, ...]) -> Job |
 def _find_record(places: Layout, wanted: str) -> Job | None:
     for state in layout.STATES:
         for name in listing.entries(places.state_directory(state)):
-            if name.startswith(wanted) and listing.job_id(state, name) == wanted:
+            if name.startswith(wanted) and listing.job_id(state, name) == wanted and _is_job(places, state, name):
                 return listing.record(places, state, name)
     return None
 
@@ -141,6 +141,10 @@ def _beginning_with(places: Layout, start: str, suffixes: tuple[str, ...]) -> li
     for state in layout.STATES:
         for name in listing.entries(places.state_directory(state)):
             job_id = listing.job_id(state, name) if name.startswith(start) else None
-            if job_id is not None:
+            if job_id is not None and _is_job(places, state, name):
                 found[job_id] = listing.record(places, state, name)
     return list(found.values())
+
+
+def _is_job(places: Layout, state: str, name: str) -> bool:
+    return state != layout.RUNNING or listing.is_claimed(os.path.join(places.running, name))

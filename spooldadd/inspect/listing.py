@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from spooldadd import layout, names
+from spooldadd import durable, layout, names
 from spooldadd.inspect import drops
 from spooldadd.inspect.job import FINISHED, Job, id_stamp
 from spooldadd.layout import Layout
@@ -83,6 +83,13 @@ def job_id(state: str, name: str) -> str | None:
     return name if names.parse_job_id(name) else None
 
 
+def is_claimed(path: str) -> bool:
+    """Tell whether a record in `running/` has its job: the spec comes in last, and until then it waits where it was."""
+    if os.path.lexists(os.path.join(path, layout.SPEC)):
+        return True
+    return any(entry != layout.CLAIM and not durable.is_temporary(entry) for entry in entries(path))
+
+
 def entries(directory: str) -> list[str]:
     """Return the names in this directory; none where it is missing."""
     try:
@@ -94,6 +101,6 @@ def entries(directory: str) -> list[str]:
 def _records(places: Layout, state: str) -> list[str]:
     found = entries(places.state_directory(state))
     if state == layout.RUNNING:
-        return [name for name in found if names.parse_record_name(name)]
+        return [name for name in found if names.parse_record_name(name) and is_claimed(os.path.join(places.running, name))]
     # By the places of the dots: the full check of ten thousand names would take longer than listing them.
     return [name for name in found if name[-7:-5] == "Z." and name[-23:-22] == "." and name[0] != "."]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from spooldadd import durable, layout
-from spooldadd.inspect import attempts, tables
+from spooldadd.inspect import attempts
 from spooldadd.inspect.following import Follower, Pace
 from spooldadd.inspect.job import Job
 
@@ -184,17 +184,10 @@ def _directories(job: Job, attempt: int) -> Iterator[str]:
     """Yield where the logs of this attempt may be: in the record, or where the record puts earlier attempts."""
     if job.is_drop or job.attempt() < attempt:
         return
-    if job.attempt() == attempt and _has_begun(job, attempt):
+    newest = attempts.last(job)
+    if newest is not None and newest.number == attempt:
         yield job.path
     yield os.path.join(job.path, layout.ATTEMPTS, str(attempt))
-
-
-def _has_begun(job: Job, attempt: int) -> bool:
-    """Tell whether the logs in a record are this attempt's: its claim is written when the earlier ones are put aside."""
-    if job.state != layout.RUNNING:
-        return True
-    claimed = tables.read(os.path.join(job.path, layout.CLAIM)) or {}
-    return claimed.get("attempt") == attempt
 
 
 def directory_of(job: Job, attempt: int) -> str | None:

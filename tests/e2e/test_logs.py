@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from tests.support import SPOOLDADD, until
+from tests.support import DEADLINE_S, SPOOLDADD, until
 
 GATED = """
 command = '''
@@ -20,10 +23,18 @@ backoff = "100ms"
 """
 
 
-def following(node, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [SPOOLDADD, "logs", "--follow", *arguments], env=node.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+@contextmanager
+def following(node, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Follow a job's log; a test that fails must not wait for the follower."""
+    command = [SPOOLDADD, "logs", "--follow", *arguments]
+    with subprocess.Popen(command, env=node.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as follower:
+        timer = threading.Timer(DEADLINE_S, follower.kill)  # a `readline` has no deadline of its own
+        timer.start()
+        try:
+            yield follower
+        finally:
+            timer.cancel()
+            follower.kill()
 
 
 def logs(node, *arguments: str) -> bytes:

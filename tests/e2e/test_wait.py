@@ -6,16 +6,23 @@ import json
 import shutil
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.support import SPOOLDADD, until
 
 TRUE, FALSE = 'command = ["true"]\n', 'command = ["false"]\n'
 
 
-def waiting(node, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [SPOOLDADD, "wait", *arguments], env=node.environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+@contextmanager
+def waiting(node, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Wait in a process of its own; a test that fails must not wait for it."""
+    command = [SPOOLDADD, "wait", *arguments]
+    with subprocess.Popen(command, env=node.environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiter:
+        try:
+            yield waiter
+        finally:
+            waiter.kill()
 
 
 def test_it_is_0_when_all_are_done_and_1_when_one_failed(node):
@@ -83,8 +90,9 @@ def test_a_record_that_a_person_moves_ends_the_wait(node):
     """`mv` changes the state; whoever waits goes by names alone."""
     node.drop("long.toml", 'command = ["sleep", "60"]\n')
     worker = node.start()
-    record = until(lambda: node.records("running", "long"), "it runs")[0]
+    until(lambda: "event=started" in node.said(), "it runs")
+    (record,) = node.records("running", "long")
     with waiting(node, "long") as command:
         worker.kill()
         shutil.move(record, node.spool / "done" / record.name.rsplit(".", 2)[0])
-        assert command.wait(60) == 0
+        assert command.wait(60) == 0, command.stderr.read()

@@ -128,6 +128,17 @@ def test_a_drop_that_becomes_a_record_while_we_look_is_one_job(made, monkeypatch
     assert jobs.find(made.places, "nightly").state == "running"
 
 
+def test_a_claim_that_has_no_spec_yet_is_no_job(made):
+    """The record is made first and the spec renamed into it last: until then the job waits in the root."""
+    path = made.add("running", job_id())
+    (path / "spec.toml").rename(made.root / "nightly.toml")
+    assert jobs.find(made.places, "nightly").is_drop
+    assert names_of(jobs.list_jobs(made.places)) == ["waiting/nightly.toml"]
+    assert jobs.count(made.places)["running"] == 0
+    (path / "output.log").touch()  # a job that removed its spec is one all the same
+    assert jobs.count(made.places)["running"] == 1
+
+
 # -- listing and counting
 
 

@@ -104,6 +104,20 @@ def test_of_a_log_that_is_cut_at_its_limit_the_note_is_shown(streamed):
     assert came() == b"\n[spooldadd: cut here, at the limit; 500 bytes had been printed]\n"
 
 
+def test_what_an_earlier_attempt_left_in_a_claimed_record_is_not_taken_for_the_new_ones(tmp_path):
+    """`logs --follow` printed the first attempt again: the record is renamed before its old files are put aside."""
+    made = MadeSpool(tmp_path / "spool")
+    path = made.add("running", job_id(), attempt=1)
+    (path / "output.log").write_text("old\n")
+    path = path.rename(made.root / "running" / f"{job_id()}.2.ccccc")
+    job = jobs.find(made.places, job_id())
+    assert output.directory_of(job, 2) is None
+    record.rotate(str(path), 2, sync=False)
+    record.write_claim(str(path), {"attempt": 2}, sync=False)
+    assert output.directory_of(job, 2) == str(path)
+    assert output.directory_of(job, 1) == str(path / "attempts" / "1")
+
+
 def test_the_directory_of_each_attempt_is_known(tmp_path):
     made = MadeSpool(tmp_path / "spool")
     path = made.add("failed", job_id(), attempt=2)
