@@ -16,7 +16,8 @@ FORMATS = ("plain", "json", "journal")
 EVENTS = frozenset({
     "worker-started", "worker-stopping", "worker-stopped", "draining", "config-warning", "paused", "resumed",
     "claimed", "claim-lost", "put-back", "building", "started", "finished", "filed", "lost", "recovered", "removed",
-    "supervisor-gone", "left-processes", "spool-away", "spool-back", "spool-trouble", "watch-replaced", "conflict-copy",
+    "supervisor-gone", "left-processes", "spool-away", "spool-back", "spool-trouble", "watch-replaced",
+    "clock-set-back", "conflict-copy",
     "ignored", "filing-waits", "work-dir-removed", "not-kept", "foreign", "failed",
     "mail-queued", "mail-held", "mail-sent", "mail-failed", "mail-off",
     "environment-edited", "cache-pruned",

@@ -22,6 +22,8 @@ SCAN_SHARE = 0.05
 # Events are hints: what they missed is found within this time. On a network file system there are none from others.
 QUIET_SCAN_S, NETWORK_SCAN_S = 30.0, 3.0
 SETTLE_S, NETWORK_SETTLE_S = 2.0, 5.0
+# Above what a time service corrects at once while it slews, below what a person notices in a retry.
+CLOCK_STEP_S = 2.0
 # How many new files are looked at between two claims: 20 us each, so a claim waits no longer than 5 ms for them.
 EXAMINE_AT_ONCE = 256
 
@@ -50,6 +52,7 @@ class Sources:
         self._noticed: set[str] = set()
         self.scan_at = 0.0  # by the monotonic clock; set to 0 to scan at once
         self.pause_was_touched = False
+        self._clock_offset_s = time.time() - time.monotonic()
 
     def scan(self, now: float, *, has_backlog: bool) -> list[Entry]:
         """List the root and the waiting records; return the records that are new. New drops come from `examine`.
@@ -67,6 +70,7 @@ class Sources:
 
     def examine(self, now: float) -> list[Entry]:
         """Return the drops that are quiet now, of those that were due and of some that are new."""
+        self._heed_clock(time.time() - now)
         drops = self.intake.due(now)
         if self.intake.has_fresh:
             drops += self.intake.examine(now, time.time(), EXAMINE_AT_ONCE)
@@ -161,6 +165,15 @@ class Sources:
         if watch.is_on:
             self._selector.unregister(watch.fd)
             watch.stop()
+
+    def _heed_clock(self, offset_s: float) -> None:
+        """Where the clock was set back, read anew when records may run, or they would wait until it is that late again."""
+        if offset_s < self._clock_offset_s - CLOCK_STEP_S:
+            back_s = self._clock_offset_s - offset_s
+            self._log.warning("clock-set-back", elapsed_s=back_s, then="reading anew what waits for its time")
+            self.waiting.read_again()
+            self.scan_at = 0.0
+        self._clock_offset_s = offset_s
 
     def _say_unexpected(self) -> None:
         """Say once of each file that nobody will look at it."""

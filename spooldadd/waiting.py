@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
+import time
 from collections.abc import Callable
 
 from spooldadd import layout, names, record
@@ -43,6 +45,10 @@ class WaitingRecords:
         self.known.add(job)
         return self._entry(job, path)
 
+    def read_again(self) -> None:
+        """Let the next scan return every entry anew."""
+        self._seen.clear()
+
     def has_changed(self, job: str) -> bool:
         """Tell whether something in this record is not as it was when its entry was made: a hold, for one."""
         return self._changed_ns(job) != self._seen.get(job)
@@ -62,7 +68,7 @@ class WaitingRecords:
 
     def _entry(self, job: str, path: str) -> Entry:
         peek = self._peek(layout.find_spec(path))
-        times = [due_at_s(path), peek.not_before.timestamp() if peek.not_before else None]
+        times = [due_at_s(path, time.time()), peek.not_before.timestamp() if peek.not_before else None]
         given = [at_s for at_s in times if at_s is not None]
         return Entry(
             key=job,
@@ -75,9 +81,15 @@ class WaitingRecords:
         )
 
 
-def due_at_s(path: str) -> float | None:
-    """Return when the next attempt of a waiting record may start, or None for at once."""
+def due_at_s(path: str, now_s: float = math.inf) -> float | None:
+    """Return when the next attempt of a waiting record may start, or None for at once.
+
+    No later than as long from `now_s` as was asked for: the clock may have been set back since.
+    """
     if os.path.lexists(os.path.join(path, layout.NOW)):
         return None
     result = record.read_table(os.path.join(path, layout.RESULT)) or {}
-    return record.seconds(result.get("next_attempt_at"))
+    at_s, ended_s = record.seconds(result.get("next_attempt_at")), record.seconds(result.get("finished_at"))
+    if at_s is None or ended_s is None:
+        return at_s
+    return min(at_s, now_s + at_s - ended_s)
