@@ -52,7 +52,16 @@ class NodeFile:
             os.close(fd)
             return False
         self._lock = fd
+        self._remove_temporaries()
         return True
+
+    def _remove_temporaries(self) -> None:
+        """Remove what a worker of this node that died here had not finished. We have its lock, so nobody writes it now."""
+        directory, name = os.path.split(self._path)
+        for entry in os.listdir(directory):
+            pid, _, rest = entry.removeprefix(durable.TEMPORARY).partition("-")
+            if durable.is_temporary(entry) and pid.isdigit() and rest == name:
+                os.unlink(os.path.join(directory, entry))
 
 
 def is_serving(places: Layout, node: str) -> bool:
