@@ -3,8 +3,8 @@
 The builder is a fresh program, so it is always of the installed release, and what is heavy (HTTP, archives, package
 installers) is never in a supervisor. It reads its plan from standard input, prints the build log, and leaves an answer.
 
-If we die here: the builder ends by itself or goes on holding the lease; what it had half-made is of no use to anybody, and
-the attempt is lost as any other.
+If we die here: the kernel tells the builder, which ends with all that it started; what it had half-made is of no use to
+anybody, and the attempt is lost as any other.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import ctypes
 import os
 import signal
 
-PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -36,6 +36,11 @@ def is_alive(pid: int, start: int) -> bool:
 def become_subreaper() -> None:
     """Adopt every orphaned descendant from now on."""
     _LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def hear_of_parents_death(number: int) -> None:
+    """Get this signal when the process that started us ends, whatever ended it. One that is gone already goes unnoticed."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def set_name(name: str) -> None:

@@ -242,13 +242,13 @@ def _syntax_problem(source: Source, text: str) -> Problem:
     return source.problem_at(place, f"this is not TOML: {ours}", hint)
 
 
-def validate(model: type[Model], data: dict[str, object], source: Source) -> Model:
-    """Check data against a model, by the keys as they stand in the file.
+def validate(model: type[Model], data: dict[str, object], source: Source, context: object = None) -> Model:
+    """Check data against a model, by the keys as they stand in the file. The validators of the model see the context.
 
     Raises: `Unreadable` with every problem, each at the place of its key.
     """
     try:
-        return model.model_validate(data, by_alias=True, by_name=False)
+        return model.model_validate(data, by_alias=True, by_name=False, context=context)
     except ValidationError as error:
         raise Unreadable(_problems(model, data, source, error)) from error
 

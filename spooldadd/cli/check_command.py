@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from spooldadd.cli import spec_files
 from spooldadd.cli.common import add_json, print_json, say
 from spooldadd.cli.spec_files import Read
+from spooldadd.environment.models import has_template
 from spooldadd.spec import Spec
-from spooldadd.spec.templated import has_template
 from spooldadd.submitting import Changes
 from spooldadd.units import format_duration
 

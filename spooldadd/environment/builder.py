@@ -148,6 +148,8 @@ def main(arguments: list[str]) -> int:
     _be_a_group()
     process.become_subreaper()
     signal.signal(signal.SIGTERM, _stop)
+    # Nobody would take our answer, and while we live the job's lease is held: it could not be called lost.
+    process.hear_of_parents_death(signal.SIGTERM)
     try:
         answer = _build(arguments[0])
     except SystemExit:

@@ -38,6 +38,8 @@ _UV_INDEX: Final = (
 )
 # What says how a node reaches the network, and not where it gets packages.
 _PIP_NETWORK: Final = ("PIP_CERT", "PIP_CLIENT_CERT", "PIP_PROXY", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "PIP_TRUSTED_HOST")
+# What was fetched with a login.
+PRIVATE: Final = "private"
 _NEEDS_UV: Final = "`pylock.toml`, `uv.lock` and `exclude_newer` need uv, but this is built with pip"
 
 
@@ -49,6 +51,12 @@ class Setting:
     logins: Mapping[str, tuple[str, str]] = field(repr=False)
     cache_dir: str
     report: Report
+    identity: str = ""  # of those logins
+
+    def tool_cache(self, name: str) -> str:
+        """Return where an installer keeps what it fetched: apart for each login, since it does not ask who is asking."""
+        private = os.path.join(self.cache_dir, PRIVATE, f"{name}-{self.identity}")
+        return private if self.identity else os.path.join(self.cache_dir, name)
 
     def index_urls(self) -> tuple[str | None, list[str]]:
         """Return the index and the further ones, logins filled in."""
@@ -180,7 +188,7 @@ class UvInstaller:
         environ = {name: value for name, value in os.environ.items() if name not in dropped}
         environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
         environ |= {"PYTHONDONTWRITEBYTECODE": "1"}
-        environ |= {"UV_CACHE_DIR": os.path.join(self._setting.cache_dir, "uv"), "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+        environ |= {"UV_CACHE_DIR": self._setting.tool_cache("uv"), "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
         if main:
             environ |= {"UV_DEFAULT_INDEX": main, "UV_NO_CONFIG": "1"}
         if further:
@@ -253,7 +261,7 @@ class PipInstaller:
             for name, value in os.environ.items()
             if name not in _FOREIGN and not (main and name.startswith("PIP_") and name not in _PIP_NETWORK)
         }
-        environ |= {"PIP_CACHE_DIR": os.path.join(self._setting.cache_dir, "pip"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        environ |= {"PIP_CACHE_DIR": self._setting.tool_cache("pip"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         if main:
             environ |= {"PIP_INDEX_URL": main, "PIP_CONFIG_FILE": os.devnull}
         if further:

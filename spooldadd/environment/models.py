@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Callable
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, Strict, model_validator
+from pydantic import ValidationInfo as Info
 
 from spooldadd import units
 
@@ -20,6 +22,23 @@ SCHEMES: Final = ("http", "https", "file", "rsync", "sftp")
 DEFAULT_REFRESH_S: Final = 86_400.0
 # A step that hangs must end at some time even where the author set nothing; compiling a large program takes less.
 DEFAULT_STEP_TIMEOUT_S: Final = 3_600.0
+# The context in which a spec is checked before its templates are rendered. What has one is checked once it is rendered.
+UNRENDERED: Final = {"unrendered": True}
+_MARKS: Final = ("{{", "{%", "{#")
+
+
+def has_template(text: str) -> bool:
+    """Tell whether a text is more than itself to Jinja2."""
+    return any(mark in text for mark in _MARKS)
+
+
+def _is_later(value: object, info: Info) -> bool:
+    return isinstance(value, str) and has_template(value) and info.context == UNRENDERED
+
+
+def _checked(check: Callable[[str], str]) -> AfterValidator:
+    """Check a text, but not a template before it is rendered."""
+    return AfterValidator(lambda value, info: value if _is_later(value, info) else check(value))
 
 
 def _check_url(url: str) -> str:
@@ -80,6 +99,10 @@ def _moment(value: object) -> object:
     return value
 
 
+def _moment_or_template(value: object, info: Info) -> object:
+    return value if _is_later(value, info) else _moment(value)
+
+
 def _specifier(value: str) -> str:
     if not re.fullmatch(r"\d+(\.\d+){0,2}|((~=|==|!=|<=|>=|<|>)\s*\d+(\.\d+)*(\.\*)?\s*,?\s*)+", value.strip()):
         raise ValueError(f'`{value}` is no Python version; write it as `"3.12"` or `">=3.11,<3.14"`')
@@ -93,11 +116,17 @@ def _requirement(value: str) -> str:
     return line
 
 
-Url = Annotated[str, AfterValidator(_check_url)]
-IndexUrl = Annotated[str, AfterValidator(_check_index)]
-Place = Annotated[str, AfterValidator(check_place)]
-Secret = Annotated[str, AfterValidator(_check_secret)]
-Sha256 = Annotated[str, BeforeValidator(lambda v: v.lower() if isinstance(v, str) else v), Field(pattern=r"^[0-9a-f]{64}$")]
+def _sum(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        raise ValueError(f"`{value}` is no sha256: write its 64 hexadecimal digits")
+    return value.lower()
+
+
+Url = Annotated[str, _checked(_check_url)]
+IndexUrl = Annotated[str, _checked(_check_index)]
+Place = Annotated[str, _checked(check_place)]
+Secret = Annotated[str, _checked(_check_secret)]
+Sha256 = Annotated[str, _checked(_sum)]
 # Written as it is read, so that a rendered spec and the builder's plan are read by the same rule.
 Mode = Annotated[int, BeforeValidator(_mode_bits), PlainSerializer("{:04o}".format)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration)]
@@ -120,7 +149,7 @@ class FileEntry(Table):
     """One `[[files]]` entry: where a file comes from, what is checked, where it goes."""
 
     url: Url | None = Field(default=None, description="Fetched from here: http, https, file, rsync or sftp.")
-    source: Annotated[str, AfterValidator(_check_source)] | None = Field(
+    source: Annotated[str, _checked(_check_source)] | None = Field(
         default=None, description="Copied from this file, beside the spec or in the spool."
     )
     content: str | None = Field(default=None, description="This text is the file.")
@@ -148,7 +177,7 @@ class FileEntry(Table):
         return table
 
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
+    def _check_together(self, info: Info) -> Self:
         given = [key for key in ("url", "source", "content") if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError(f"exactly one of `url`, `source` and `content` is needed; given: {', '.join(given) or 'none'}")
@@ -158,7 +187,7 @@ class FileEntry(Table):
             raise ValueError("`unpack` goes with neither `template` nor `mode`: both are the archive's")
         if self.strip and not self.unpack:
             raise ValueError("`strip` needs `unpack = true`")
-        if self.headers and urlsplit(self.url or "").scheme not in ("http", "https"):
+        if self.headers and urlsplit(self.url or "").scheme not in ("http", "https") and not _is_later(self.url, info):
             raise ValueError("`headers` need an http or https `url`")
         if not self.unpack and not self.place:
             raise ValueError("`path` is needed: the URL ends in no file name")
@@ -178,11 +207,11 @@ class FileEntry(Table):
 class PythonTable(Table):
     """The `[python]` table: which interpreter, which packages, from where."""
 
-    version: Annotated[str, AfterValidator(_specifier)] | None = Field(
+    version: Annotated[str, _checked(_specifier)] | None = Field(
         default=None,
         description='The interpreter, such as `"3.12"` or `">=3.11"`; default: the one that runs the worker.',
     )
-    requirements: Annotated[tuple[Annotated[str, AfterValidator(_requirement)], ...], Strict(False)] | str = Field(
+    requirements: Annotated[tuple[Annotated[str, _checked(_requirement)], ...], Strict(False)] | str = Field(
         default=(),
         description="A list of requirements; or one text: a wheel's URL, or the path or URL of a requirements file, of "
         "`pylock.toml` or of `uv.lock`.",
@@ -200,7 +229,7 @@ class PythonTable(Table):
         default=DEFAULT_REFRESH_S, alias="refresh", description="How long an unpinned resolution is reused."
     )
     only_binary: bool = Field(default=False, description="Take wheels only; build nothing from source.")
-    exclude_newer: Annotated[str, BeforeValidator(_moment)] | None = Field(
+    exclude_newer: Annotated[str, BeforeValidator(_moment_or_template)] | None = Field(
         default=None, description="Resolve as if nothing had been published after this day or time. Needs uv."
     )
     installer: Literal["auto", "uv", "pip"] = Field(
@@ -208,7 +237,9 @@ class PythonTable(Table):
     )
 
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
+    def _check_together(self, info: Info) -> Self:
+        if _is_later(self.requirements, info):
+            return self
         if isinstance(self.requirements, str) and not self.requirements.strip():
             raise ValueError("`requirements` is empty; leave it out, or name a file")
         if self.sha256 and not self.is_url:

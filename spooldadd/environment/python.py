@@ -67,6 +67,7 @@ class _Job:
     table: PythonTable
     installer: Installer
     shop: Workshop
+    identity: str  # of the logins: what one may see of an index, another may not
 
 
 def provide(told: Mapping[str, object], shop: Workshop) -> ready.Ready:
@@ -86,7 +87,8 @@ def resolve(told: Mapping[str, object], shop: Workshop) -> Resolution:
 def _job(told: Mapping[str, object], shop: Workshop) -> _Job:
     table = PythonTable.model_validate(dict(told))
     logins = {host: shop.secrets.login(name) for host, name in table.credentials.items()}
-    return _Job(table, open_installer(Setting(table, logins, shop.cache_dir, shop.report)), shop)
+    identity = shop.secrets.identity(table.credentials.values())
+    return _Job(table, open_installer(Setting(table, logins, shop.cache_dir, shop.report, identity)), shop, identity)
 
 
 def _resolve(job: _Job) -> Resolution:
@@ -206,7 +208,7 @@ def _fresh_until(job: _Job, inputs: Inputs, now_s: float) -> float:
 def _resolution_key(job: _Job, inputs: Inputs, interpreter: Interpreter) -> str:
     table = job.table
     options = [job.installer.name, table.index_url, table.extra_index_urls, table.only_binary, table.exclude_newer]
-    digest = sha256(json.dumps([inputs.form.value, interpreter.key(), options]).encode())
+    digest = sha256(json.dumps([inputs.form.value, interpreter.key(), options, job.identity]).encode())
     for content in inputs.contents:
         digest.update(sha256(content).digest())
     return digest.hexdigest()

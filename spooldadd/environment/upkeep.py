@@ -17,7 +17,7 @@ from typing import Final
 from spooldadd.environment import ready
 from spooldadd.environment.blobs import GRACE_S, Blobs, Pruned
 from spooldadd.environment.environments import Environments
-from spooldadd.environment.installers import find_uv
+from spooldadd.environment.installers import PRIVATE, find_uv
 from spooldadd.environment.python import SCRATCH
 from spooldadd.environment.records import DiskRecords
 from spooldadd.environment.report import Report
@@ -63,7 +63,10 @@ def prune_environments(cache_dir: str, bounds: Bounds, report: Report) -> Pruned
     for name in _names(cache_dir):
         if name.startswith(SCRATCH):
             _remove_if_older(os.path.join(cache_dir, name), time.time() - _DAY_S)
-    _prune_uv(cache_dir, report)
+    private = os.path.join(cache_dir, PRIVATE)
+    _remove_older(private, oldest_s)
+    for path in [os.path.join(cache_dir, "uv"), *(os.path.join(private, name) for name in _names(private))]:
+        _prune_uv(path, report)
     return done
 
 
@@ -84,10 +87,10 @@ def _remove_if_older(path: str, oldest_s: float) -> None:
         pass  # gone meanwhile, or to stay: nobody needs it to be gone
 
 
-def _prune_uv(cache_dir: str, report: Report) -> None:
+def _prune_uv(directory: str, report: Report) -> None:
     """Let uv remove from its cache what it could not use again."""
-    program, directory = find_uv(), os.path.join(cache_dir, "uv")
-    if program is None or not os.path.isdir(directory):
+    program = find_uv()
+    if program is None or not os.path.isdir(directory) or not os.path.basename(directory).startswith("uv"):
         return
     try:
         run_tool(Tool([program, "cache", "prune", "--quiet"], {**os.environ, "UV_CACHE_DIR": directory}), report)

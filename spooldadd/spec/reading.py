@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from spooldadd import forms
+from spooldadd.environment.models import UNRENDERED
 from spooldadd.errors import SpecError
 from spooldadd.problems import Problem, dotted, summary
 from spooldadd.reading import Source, Unreadable, read, validate
@@ -74,7 +75,7 @@ def checked(source: Source, table: dict[str, object]) -> Spec:
 def _valid(source: Source, table: dict[str, object], faults: list[Problem]) -> Spec:
     """Check against the model, and raise what is wrong there together with the faults of templates."""
     try:
-        spec = validate(Spec, table, source)
+        spec = validate(Spec, table, source, UNRENDERED)
     except Unreadable as error:
         raise Unreadable([*error.problems, *faults]) from error
     if faults:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from spooldadd.environment.models import has_template
 from spooldadd.tomlpos import Path
 
 # By the keys of the file. `vars` is missing on purpose: a variable that could hold a template could hold itself.
@@ -18,14 +19,8 @@ TEMPLATED: Final[tuple[tuple[str, ...], ...]] = (
     ("files",),
     ("build",),
 )
-_MARKS: Final = ("{{", "{%", "{#")
 
 Change = Callable[[Path, str], str]
-
-
-def has_template(text: str) -> bool:
-    """Tell whether a text is more than itself to Jinja2."""
-    return any(mark in text for mark in _MARKS)
 
 
 def templates(table: Mapping[str, object]) -> list[tuple[Path, str]]:
