@@ -57,6 +57,11 @@ def smtp(port: int, *, timeout_s: float = 5.0) -> str:
     return f'[transport.ops]\nkind = "smtp"\nserver = "127.0.0.1"\nport = {port}\ntimeout_s = {timeout_s}\n'
 
 
+def letters(node: Node, place: str) -> list[Path]:
+    """Return the letters in this place of the outbox."""
+    return [path for path in (node.spool.parent / "mail" / place).glob("*") if not path.name.startswith(".")]
+
+
 def make_due(node: Node) -> None:
     """Let every waiting letter be due now, as hours would."""
     node.run("mail", "flush", check=False)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.e2e.mail_node import Hook, configure, kinds, maildir, mails, make_due, smtp, text_of, wait_mails
+from tests.e2e.mail_node import Hook, configure, kinds, letters, maildir, mails, make_due, smtp, text_of, wait_mails
 from tests.e2e.mail_servers import MailServer, ScriptedServer, free_port, hang
 from tests.support import result_of, until
 
@@ -163,7 +163,8 @@ def test_a_server_that_is_down_delays_no_job_and_gets_all_letters_once_when_it_i
     for number in range(5):
         node.wait_finished(f"job{number}")
     until(lambda: node.said().count("event=mail-failed") >= 1, "it was tried")
-    until(lambda: node.run("mail", "list").stdout.count(" waiting ") == 5, "all wait")
+    until(lambda: len(letters(node, "waiting")) == 5, "all wait")
+    assert node.run("mail", "list").stdout.count(" waiting ") == 5
     with MailServer(port=port) as server:
         make_due(node)
         make_due(node)
@@ -201,8 +202,9 @@ def test_letters_are_listed_shown_and_sent_again(node):
         configure(node, smtp(server.port))
         node.start()
         node.drop("bad.toml", 'command = "echo error: x; exit 1"')
-        line = until(lambda: node.run("mail", "list").stdout, "it is listed")
-        line = until(lambda: "refused" in (said := node.run("mail", "list").stdout) and said, "it is refused")
+        until(lambda: letters(node, "refused"), "it is refused")
+        line = node.run("mail", "list").stdout
+        assert "refused" in line
         assert "no such user" in line
         letter = line.split()[0]
         assert "bad failed" in node.run("mail", "show", letter).stdout
