@@ -24,6 +24,7 @@ from spooldadd.cli import spec_files
 from spooldadd.cli.common import add_json, print_json, say
 from spooldadd.cli.spec_files import Read
 from spooldadd.environment.models import has_template
+from spooldadd.errors import ConfigError
 from spooldadd.spec import Spec
 from spooldadd.submitting import Changes
 from spooldadd.units import format_duration
@@ -56,6 +57,22 @@ def _warnings_of(read: Read, now: datetime.datetime) -> Iterator[str]:
         return
     yield from read.prepared.warnings
     yield from warnings(read.prepared.spec, now, os.environ.get("PATH", os.defpath))
+    yield from _notify_warnings(read.prepared.spec)
+
+
+def _notify_warnings(spec: Spec) -> Iterator[str]:
+    """Where mail is asked for, look whether a worker started here could send any."""
+    if not (spec.notify.email or spec.notify.via):
+        return
+    from spooldadd.cli.worker_command import load_config  # late: heavy, and few specs ask
+    from spooldadd.mail.wishes import lacks_transport
+
+    try:
+        objection = lacks_transport(load_config(argparse.Namespace(), None), spec)
+    except ConfigError:
+        return  # `spooldadd config` says what is wrong with it
+    if objection:
+        yield f"{objection}; another node may have one"
 
 
 def warnings(spec: Spec, now: datetime.datetime, search_path: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ EXPECTED = {
     "mistaken": (layout.FAILED, "invalid", 1),
 }
 PATIENCE_S = 55.0
+INBOX = '[transport.inbox]\nkind = "maildir"\ndirectory = "{directory}"\n'
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def _show(root: str, *, is_kept: bool) -> int:
     _title("What came of each job, as result.toml says")
     _print_results(filed)
     _print_reasons(filed)
-    is_good = ended == 0 and len(filed) == len(EXPECTED) and all(entry.is_as_expected for entry in filed)
+    is_mailed = _print_mail(_inbox(root), "broken")
+    is_good = is_mailed and ended == 0 and len(filed) == len(EXPECTED) and all(entry.is_as_expected for entry in filed)
     _title("Every job ended as it should" if is_good else "Not every job ended as it should")
     if is_kept:
         print(f"The spool stays in {place}: try `spooldadd --spool {place} status`.")
@@ -102,7 +105,7 @@ def _work(root: str, place: str) -> int:
     environ |= {"SPOOLDADD_WORK_DIR": os.path.join(root, "work"), "SPOOLDADD_INTAKE__SETTLE": "0.5s"}
     config = os.path.join(root, "worker.toml")
     with open(config, "w", encoding="utf-8") as file:
-        file.write("jobs = 3\n")
+        file.write(f'jobs = 3\n[mail]\nto = ["you@example.org"]\n{INBOX.format(directory=_inbox(root))}')
     command = [sys.executable, "-m", "spooldadd", "--config", config, "worker", place, "--drain"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=environ, text=True, errors="replace") as worker:
         assert worker.stderr is not None
@@ -152,6 +155,26 @@ def _print_reasons(filed: list[Filed]) -> None:
                 print("".join(f"  {line}" for line in file), end="")
     kept = [name for entry in filed for name in record_names(entry)]
     print(f"\n  kept in their records: {', '.join(kept)}")
+
+
+def _inbox(root: str) -> str:
+    return os.path.join(root, "Maildir")
+
+
+def _print_mail(inbox: str, name: str) -> bool:
+    """Show the mail about this job, as its reader gets it. The worker's log ended when all mails were sent."""
+    import email  # late: only this command reads mail
+    import email.policy
+
+    for path in sorted(glob.glob(os.path.join(inbox, "new", "*"))):
+        with open(path, "rb") as file:
+            mail = email.message_from_binary_file(file, policy=email.policy.default)
+        body = mail.get_body(("plain",))
+        if mail["X-Spooldadd-Name"] == name and body is not None:
+            _title(f"Mail to {mail['To']}: {mail['Subject']}")
+            print("".join(f"  {line}\n" for line in body.get_content().splitlines()), end="")
+            return True
+    return False
 
 
 def record_names(entry: Filed) -> list[str]:
