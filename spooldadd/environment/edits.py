@@ -2,7 +2,7 @@
 
 Read-only files stop neither root nor an owner who insists. But nobody changes, adds, renames or removes a file without the
 kernel noting the time, and that time cannot be set back as the modification time can. One look at each file, after the job
-and not before it, costs 2 ms for a thousand files. What was edited is put aside: no later job gets it, the next one builds
+and not before it, costs 3 ms for a thousand files. What was edited is put aside: no later job gets it, the next one builds
 it anew, and those that run in it now keep what they have.
 
 What is not promised: two jobs in one environment at the same moment share it, so one of them that insists is seen by the
