@@ -512,7 +512,7 @@ def test_file_that_cannot_be_claimed_holds_up_no_other(node: Node) -> None:
     """It came up first again and again, and nothing else of the spool was run."""
     stuck = node.spool / "stuck.toml"
     stuck.write_text('command = ["true"]\npriority = 9\n')
-    if subprocess.run(["chattr", "+i", stuck], capture_output=True, check=False).returncode:
+    if not shutil.which("chattr") or subprocess.run(["chattr", "+i", stuck], capture_output=True, check=False).returncode:
         pytest.skip("needs the capability to make a file immutable")
     try:
         node.start()

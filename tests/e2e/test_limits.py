@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -132,12 +133,14 @@ def test_kernel_limits_reach_the_job_and_its_children(node: Node) -> None:
 
 def test_cpu_time_counts_all_processes_and_not_the_waiting(node: Node) -> None:
     spin = "while :; do :; done"
-    cpu = {"limits": {"cpu_time": "1s", "kill_after": "1s", "timeout": "30s"}}
+    cpu = {"limits": {"cpu_time": "1s", "kill_after": "1s", "timeout": "100s"}}
     node.drop("one.toml", dumps({"command": spin, **cpu}))
     node.drop("two.toml", dumps({"command": f"({spin}) & ({spin}) & wait", **cpu}))
+    short = ["python3", "-c", "import time\nwhile time.process_time() < 0.3: pass"]
+    node.drop("many.toml", dumps({"command": f"while :; do {shlex.join(short)}; done", **cpu}))
     node.drop("sleeps.toml", dumps({"command": "sleep 1.5", **cpu}))
-    node.drain("--jobs", "3")
-    for name in ("one", "two"):
+    node.drain("--jobs", "4")
+    for name in ("one", "two", "many"):
         result = result_of(node.finished(name))
         assert result["outcome"] == "timeout"
         assert "`cpu_time` limit of 1 s" in result["reason"]

@@ -48,7 +48,8 @@ def test_what_may_run_comes_out_by_priority_then_age(entries, open_queues):
     order = []
     while (one := backlog.pop(NOW_S, open_queues.__contains__)) is not None:
         order.append(one)
-    assert [one.rank for one in order] == sorted(one.rank for one in may_run)
+    places = [(-one.priority, one.since_s, one.key) for one in order]
+    assert places == sorted((-one.priority, one.since_s, one.key) for one in may_run)
     assert sorted((one.is_record, one.key) for one in order) == sorted((one.is_record, one.key) for one in may_run)
     assert len(backlog) == len(latest) - len(order)
 

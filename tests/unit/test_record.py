@@ -1,4 +1,5 @@
 import datetime
+import errno
 import os
 
 import pytest
@@ -78,6 +79,28 @@ def test_a_rotation_that_was_broken_off_is_finished(path):
     record.rotate(path, 2, sync=False)
     assert names_in(path, "attempts", "1") == ["claim.toml", "result.toml"]
     assert names_in(path) == ["attempts", "spec.toml"]
+
+
+def test_until_all_else_has_moved_the_claim_says_whose_files_they_are(path, monkeypatch):
+    claim(path, 3)
+    result(path, 3)
+    open(os.path.join(path, "zebra"), "w").close()
+    real, moved = os.rename, []
+
+    def stop_half_way(source, target):
+        if moved:
+            raise OSError(errno.EIO, "Input/output error")
+        moved.append(source)
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", stop_half_way)
+    with pytest.raises(OSError, match="Input/output"):
+        record.rotate(path, 4, sync=False)
+    monkeypatch.undo()
+    assert "claim.toml" in names_in(path)
+    record.rotate(path, 4, sync=False)
+    assert names_in(path) == ["attempts", "spec.toml"]
+    assert names_in(path, "attempts") == ["3"]
 
 
 def test_a_fresh_record_is_not_rotated(path):
