@@ -218,6 +218,16 @@ def test_an_index_and_a_download_with_logins_by_name_show_no_secret_anywhere(bat
         assert secret not in told
 
 
+def test_a_spec_without_the_login_gets_nothing_that_was_fetched_with_it(batch, private):
+    # It did: a resolution, and uv's own cache of the index, were shared by all who named the same index.
+    of(batch, "login")
+    spec = batch.spool.parent / "no-login.toml"
+    spec.write_text(dumps({"command": ["secretly-run"], "python": python(private, "secretly")}))
+    done = batch.run("run", str(spec), check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "401" in done.stderr
+
+
 def test_templates_in_urls_requirements_steps_and_files_are_filled_in(batch):
     record, result = of(batch, "templates")
     assert result["outcome"] == "success", result
