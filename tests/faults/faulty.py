@@ -61,7 +61,7 @@ class Faults:
 
 def _is_changing(name: str, arguments: tuple) -> bool:
     if name == "open":
-        return bool(arguments[1] & CHANGING_FLAGS)
+        return bool(arguments[1] & CHANGING_FLAGS) and arguments[0] != os.devnull
     if name in ("write", "close", "fsync"):
         return _is_file(arguments[0]) and (name != "close" or _has_written(arguments[0]))
     return True
