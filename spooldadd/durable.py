@@ -9,10 +9,12 @@ If we die here: a temporary name (`.tmp-…`) beside the target; whoever owns th
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 
 TEMPORARY = ".tmp-"
+AT_FDCWD, RENAME_NOREPLACE = -100, 1
 FILE_MODE = 0o644
 
 
@@ -109,6 +111,29 @@ def unlink_if_there(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def rename_new(source: str, target: str) -> None:
+    """Rename to a name that must be free, in one step; where the file system cannot do that, link and unlink.
+
+    Raises: FileExistsError where the name is taken; OSError.
+    """
+    number = _rename_no_replace(os.fsencode(source), os.fsencode(target))
+    if number in (errno.EINVAL, errno.ENOSYS):  # NFS, for one; there two names are seen for a moment
+        os.link(source, target, follow_symlinks=False)
+        os.unlink(source)
+    elif number:
+        raise OSError(number, os.strerror(number), source, None, target)
+
+
+def _rename_no_replace(source: bytes, target: bytes) -> int:
+    """Return 0 or the error's number. Source: renameat2(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        done = libc.renameat2(AT_FDCWD, source, AT_FDCWD, target, RENAME_NOREPLACE)
+    except AttributeError:  # a C library before glibc 2.28 or musl 1.2.6
+        return errno.ENOSYS
+    return 0 if done == 0 else ctypes.get_errno()
 
 
 def printable(name: str) -> str:

@@ -269,15 +269,14 @@ class Spool:
             raise self.trouble(error) from error
 
     def _rename_back(self, spec: str, source: str) -> bool:
-        """Link first, then unlink: a rename would overwrite what was dropped under this name meanwhile."""
+        """Never over what was dropped under this name meanwhile."""
         target = os.path.join(self.places.root, source)
         try:
-            os.link(spec, target, follow_symlinks=False)
+            durable.rename_new(spec, target)
         except OSError as error:
             if error.errno in (errno.EEXIST, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
                 return False
             raise
-        os.unlink(spec)
         if self.sync:
             durable.sync_directory(self.places.root)
         return True

@@ -12,7 +12,8 @@ import pytest
 from spooldadd import names
 from spooldadd.errors import ClaimLost, SpoolError
 from tests.faults.bench import Bench
-from tests.faults.steps import AGAIN, ONCE, _run_once
+from tests.faults.faulty import Faults
+from tests.faults.steps import AGAIN, ONCE, _run_once, run_attempt
 from tests.support import Node, until
 
 SPECS = 150
@@ -99,7 +100,6 @@ def test_a_claim_whose_rename_failed_leaves_the_spec_where_it_is(bench: Bench):
 
 def test_a_record_whose_filing_was_done_is_filed_whatever_the_answer(bench: Bench):
     """NFS was seen to answer ENOENT for a rename that had happened: the supervisor called its own record somebody else's."""
-    from tests.faults.steps import run_attempt
 
     bench.drop(ONCE)
 
@@ -172,3 +172,33 @@ def test_a_new_lock_that_was_removed_as_stale_is_no_lease(bench: Bench):
     assert (bench.spool_path / "one.toml").exists()
     assert os.listdir(bench.spool_path / "running") == []
     assert os.listdir(bench.spool_path / ".spool" / "locks") == []
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+def test_a_spec_that_was_put_back_by_a_worker_that_died_runs_once_though_another_takes_it_first(bench: Bench, at: int):
+    """Linked back and not yet unlinked, it lay in two places: another worker ran the one, recovery the other."""
+    bench.drop(ONCE)
+
+    def die() -> None:
+        launching = bench.launching()
+        claimed = launching.claim(bench.entry())
+        Faults(at).arm()
+        launching.put_back(claimed, "a test wants it")
+
+    bench.in_fork(die)
+    if (bench.spool_path / "one.toml").exists():
+        bench.in_fork(lambda: run_attempt(bench)())
+    bench.recover()
+    assert bench.drain() == 0
+    assert bench.problems() == []
+    assert bench.attempts_run() == [1]
+
+
+def test_a_spec_is_put_back_beside_what_was_dropped_meanwhile(bench: Bench):
+    bench.drop(ONCE)
+    launching = bench.launching()
+    claimed = launching.claim(bench.entry())
+    (bench.spool_path / "one.toml").write_text("command = 'true'\n")
+    launching.put_back(claimed, "a test wants it")
+    assert (bench.spool_path / "one.toml").read_text() == "command = 'true'\n"
+    assert os.listdir(bench.spool_path / "waiting") == [claimed.job]
