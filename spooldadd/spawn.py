@@ -11,8 +11,14 @@ import os
 import resource
 import signal
 
+from spooldadd import durable
+from spooldadd.errors import SpoolError
+from spooldadd.plan import Limits
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell says it
+# What passes, and is not the command's fault.
+NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 # Python or the worker ignores these; a job expects the default. The others are blocked here, and unblocked in the child.
 RESET_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGIO)
 
@@ -42,6 +48,27 @@ class Streams:
                 os.close(fd)
 
 
+def open_stdin(data: bytes) -> int:
+    """Return a descriptor from which a job reads these bytes, from memory."""
+    if not data:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.memfd_create("stdin")
+    durable.write_all(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def kernel_limits(limits: Limits) -> dict[int, tuple[int, int]]:
+    """Return those of a job's limits that the kernel keeps for each process: soft and hard."""
+    found = {}
+    if limits.open_files is not None:
+        found[resource.RLIMIT_NOFILE] = (limits.open_files, limits.open_files)
+    if limits.cpu_time_s is not None:
+        soft = max(1, int(limits.cpu_time_s + 0.999))
+        found[resource.RLIMIT_CPU] = (soft, soft + max(1, int(limits.kill_after_s)))
+    return found
+
+
 def find_program(command: list[str], environ: dict[str, str]) -> str:
     """Return the path of the program, as the shell would find it from the current directory.
 
@@ -66,7 +93,7 @@ def find_program(command: list[str], environ: dict[str, str]) -> str:
 def spawn(program: str, command: list[str], environ: dict[str, str], streams: Streams) -> int:
     """Start the program in a session of its own, in the current directory; return its pid.
 
-    Raises: CannotStart.
+    Raises: CannotStart; SpoolError where the machine has no room for it now.
     """
     actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(_ordered(streams))]
     try:
@@ -80,9 +107,14 @@ def spawn(program: str, command: list[str], environ: dict[str, str], streams: St
 def spawn_limited(
     program: str, command: list[str], environ: dict[str, str], streams: Streams, limits: dict[int, tuple[int, int]]
 ) -> int:
-    """Do as `spawn` does, with these limits of the kernel (soft, hard) on the job. Raises: CannotStart."""
+    """Do as `spawn` does, with these limits of the kernel (soft, hard) on the job. Raises: CannotStart, SpoolError."""
     report, report_child = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.close(report)
+        os.close(report_child)
+        raise _cannot_start(program, error) from error
     if pid == 0:
         try:
             os.setsid()
@@ -128,7 +160,9 @@ def _check_program(path: str) -> None:
         raise CannotStart(f"the command `{path}` is not executable; `chmod +x` it", NOT_EXECUTABLE)
 
 
-def _cannot_start(program: str, error: OSError) -> CannotStart:
+def _cannot_start(program: str, error: OSError) -> CannotStart | SpoolError:
+    if error.errno in NO_ROOM:
+        return SpoolError(f"this machine has no room for another process now: {error.strerror}")
     if error.errno == errno.ENOENT:
         return CannotStart(f"the command `{program}` names an interpreter in its first line that is not there", NOT_FOUND)
     if error.errno == errno.ENOEXEC:

@@ -14,7 +14,6 @@ import errno
 import marshal
 import os
 import random
-import resource
 import signal
 import socket
 import time
@@ -25,7 +24,7 @@ from spooldadd.ending import Ending, add_to_log, cut_logs, exit_fields, judge
 from spooldadd.errors import ClaimLost, SpoolError
 from spooldadd.guard import Guard, Verdict
 from spooldadd.log import Log
-from spooldadd.plan import Limits, Plan
+from spooldadd.plan import Plan
 from spooldadd.tomltext import flat
 from spooldadd.tree import SIGNALS, Tree, forget_signals
 
@@ -149,7 +148,7 @@ class Attempt:
         self.built = built
         ending.oom_kills = process.out_of_memory_kills()
         try:
-            pid = start_job(self.plan, logs, (self.record, self.plan.work_dir))
+            pid = self._persist("spool-trouble", lambda: start_job(self.plan, logs, (self.record, self.plan.work_dir)))
         except spawn.CannotStart as error:
             ending.status = error.exit_code << 8
             add_to_log(logs[1], f"{error}\n")
@@ -312,11 +311,18 @@ class Attempt:
 
 
 def start_job(plan: Plan, logs: tuple[int, int], paths: tuple[str, str]) -> int:
-    """Start the job's process in its work directory with its streams; return its pid. Raises: CannotStart."""
+    """Start the job's process in its work directory with its streams; return its pid.
+
+    Raises: CannotStart; SpoolError where the machine has no room for it now.
+    """
     environ = job_environ(plan, paths[0])
-    streams = spawn.Streams(_open_stdin(plan.stdin), *logs)
-    limits = _kernel_limits(plan.limits)
-    os.chdir(plan.work_dir)
+    limits = spawn.kernel_limits(plan.limits)
+    try:
+        os.chdir(plan.work_dir)
+    except OSError as error:
+        sentence = f"its work directory `{plan.work_dir}` cannot be entered: {error.strerror}"
+        raise spawn.CannotStart(sentence, spawn.NOT_EXECUTABLE) from error
+    streams = spawn.Streams(spawn.open_stdin(plan.stdin), *logs)
     try:
         program = spawn.find_program(plan.command, environ)
         if limits:
@@ -379,23 +385,3 @@ def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, objec
 
 def _is_killed(status: int | None) -> bool:
     return status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-
-
-def _open_stdin(data: bytes) -> int:
-    if not data:
-        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    fd = os.memfd_create("stdin")
-    durable.write_all(fd, data)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
-
-
-def _kernel_limits(limits: Limits) -> dict[int, tuple[int, int]]:
-    """Return the limits that the kernel keeps for each process."""
-    found = {}
-    if limits.open_files is not None:
-        found[resource.RLIMIT_NOFILE] = (limits.open_files, limits.open_files)
-    if limits.cpu_time_s is not None:
-        soft = max(1, int(limits.cpu_time_s + 0.999))
-        found[resource.RLIMIT_CPU] = (soft, soft + max(1, int(limits.kill_after_s)))
-    return found

@@ -1,0 +1,65 @@
+"""A machine that is out of processes or memory for a moment fails no job."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+
+import pytest
+
+from tests.faults.bench import LINE, Bench
+from tests.faults.steps import ONCE, run_attempt
+from tests.support import result_of
+
+
+@pytest.fixture
+def bench():
+    bench = Bench()
+    yield bench
+    bench.close()
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.ENOMEM])
+@pytest.mark.parametrize(
+    ("call", "spec"), [("posix_spawn", ONCE), ("fork", ONCE + "[limits]\nopen_files = 64\n")], ids=["spawn", "fork"]
+)
+def test_a_job_waits_until_it_can_be_started(bench: Bench, call: str, spec: str, code: int):
+    """It was filed as `exit` 126, or, where limits of the kernel need a fork, ended its supervisor and was `lost`."""
+    bench.drop(spec)
+
+    def run() -> None:
+        step, real = run_attempt(bench), getattr(os, call)
+
+        def fail_once(*arguments, **options):
+            setattr(os, call, real)
+            raise OSError(code, os.strerror(code))
+
+        setattr(os, call, fail_once)
+        step()
+
+    assert bench.in_fork(run) == 0, bench.said()
+    assert bench.problems() == []
+    assert bench.attempts_run() == [1]
+    assert "no room for another process" in bench.said()
+
+
+def test_a_work_directory_that_somebody_removed_is_a_reason(bench: Bench):
+    bench.drop(f"command = '{LINE}'\n")
+
+    def run() -> None:
+        from spooldadd import supervisor
+
+        step, real = run_attempt(bench), supervisor.job_environ
+
+        def remove_first(plan, *rest):
+            shutil.rmtree(plan.work_dir)
+            return real(plan, *rest)
+
+        supervisor.job_environ = remove_first
+        step()
+
+    assert bench.in_fork(run) == 0, bench.said()
+    (record,) = (bench.spool_path / "failed").iterdir()
+    assert "work directory" in result_of(record)["reason"]
+    assert bench.attempts_run() == []
