@@ -28,40 +28,12 @@ from spooldadd.plan import Plan
 from spooldadd.release import __version__
 from spooldadd.room import Room
 from spooldadd.sources import Sources
+from spooldadd.timers import ADOPTED_S, AWAY_S, BEAT_S, HOUSEKEEPING_S, PAUSED_S, RECOVER_S, TROUBLE_S, Timers
 from spooldadd.upkeeping import Upkeeping
 from spooldadd.watch import Watch
 
-# How long the spool gets to recover before we try again: soon at first, because most troubles are short.
-TROUBLE_S, TROUBLE_MAX_S = 0.5, 10.0
 # After these there may be a record in `waiting/`, and a work directory that nobody has removed.
 LEAVES_TRACES = frozenset({recovery.Found.LOST, recovery.Found.NEVER_STARTED, recovery.Found.FINISHED})
-# A spool that is away is looked for this often.
-AWAY_S = 1.0
-# The node's heartbeat, and the look at records that nobody of ours runs.
-BEAT_S = 10.0
-RECOVER_S = 30.0
-HOUSEKEEPING_S = 3600.0
-ADOPTED_S = 1.0
-# A pause that ended is noticed within this time where no event tells.
-PAUSED_S = 1.0
-
-
-@dataclass
-class _Timers:
-    """When, by the monotonic clock, each duty is due."""
-
-    beat: float = 0.0
-    recover: float = 0.0
-    housekeeping: float = 0.0
-    adopted: float = 0.0
-    trouble: float = 0.0
-    trouble_s: float = TROUBLE_S
-
-    def back_off(self) -> float:
-        """Return how long to wait before the next try, and double it for the one after."""
-        wait_s = self.trouble_s
-        self.trouble_s = min(wait_s * 2, TROUBLE_MAX_S)
-        return wait_s
 
 
 @dataclass
@@ -88,7 +60,7 @@ class Worker:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_read, selectors.EVENT_READ, "wake")
-        self._timers = _Timers()
+        self._timers = Timers()
         self._backlog = Backlog()
         self._put_off = PutOff()
         self._is_in_doubt = False  # a record could not be recovered yet
