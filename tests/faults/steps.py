@@ -7,9 +7,10 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from spooldadd import lifecycle, record, recovery, submitting, supervisor
+from spooldadd import lifecycle, record, supervisor
 from spooldadd.channel import hand_over
 from spooldadd.launching import Refused
+from spooldadd.plan import to_wire
 from spooldadd.tomltext import flat
 from tests.faults.bench import DEAD_PID, LINE, Bench
 
@@ -58,16 +59,10 @@ def run_attempt(bench: Bench) -> Callable[[], object]:
 def _serve(bench: Bench, plan, lease: int) -> Callable[[], object]:
     os.environ["LINES"] = str(bench.lines_path)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    hand_over(ours, supervisor_wire(plan), lease)
+    hand_over(ours, to_wire(plan), lease)
     os.close(lease)
     ours.shutdown(socket.SHUT_WR)
     return lambda: supervisor.serve(theirs, bench.log)
-
-
-def supervisor_wire(plan) -> bytes:
-    from spooldadd.plan import to_wire
-
-    return to_wire(plan)
 
 
 def _claim(bench: Bench) -> Callable[[], object]:
@@ -113,10 +108,6 @@ def _requeue(bench: Bench) -> Callable[[], object]:
 def _recover(bench: Bench) -> Callable[[], object]:
     return bench.recover
 
-
-def _submit(bench: Bench) -> Callable[[], object]:
-    places = bench.open().places
-    return lambda: submitting.drop(places, bench.dropped, "one", sync=True)
 
 
 # -- what a crash leaves
@@ -194,4 +185,3 @@ SCENES = [
     Scene("recover-what-was-not-filed", ONCE, _recover, ONLY_SUCCESS, _leave_result),
     Scene("recover-what-was-half-rotated", AGAIN, _recover, ONLY_SUCCESS, _leave_half_rotated, frozenset({2})),
 ]
-assert recovery.Found  # every row of its table has a scene above
