@@ -51,6 +51,7 @@ def test_bytes_come_out_as_they_went_in(node):
 def test_a_job_is_followed_from_waiting_through_its_attempts_to_its_end(node, tmp_path):
     node.drop("gated.toml", GATED.format(gate=tmp_path / "gate"))
     with following(node, "gated.toml") as command:
+        assert b"`gated.toml` waits; following it when it starts" in command.stderr.readline()
         node.start()
         assert command.stdout.readline() == b"attempt 1\n"  # while it runs
         (tmp_path / "gate.1").touch()
@@ -60,7 +61,6 @@ def test_a_job_is_followed_from_waiting_through_its_attempts_to_its_end(node, tm
         assert command.stdout.read() == b"end 2\n"
         assert command.wait(60) == 0
         said = command.stderr.read().decode()
-    assert "`gated.toml` waits; following it when it starts" in said
     assert "attempt 1 of" in said and said.endswith("done\n")
 
 
