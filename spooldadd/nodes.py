@@ -42,7 +42,7 @@ class NodeFile:
     def _take(self) -> bool:
         from filelock import lock_descriptor  # late: readers load this module, and take no lock
 
-        fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)  # all may ask
         try:
             is_ours = lock_descriptor(fd, blocking=False)
         except OSError:
@@ -69,7 +69,7 @@ def is_serving(places: Layout, node: str) -> bool:
     import fcntl  # the reading commands come here, and import no third-party library
 
     try:
-        fd = os.open(os.path.join(places.nodes, f"{node}.lock"), os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(os.path.join(places.nodes, f"{node}.lock"), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -41,7 +41,7 @@ class Sources:
         self._log = log
         is_network = filesystem.is_network(filesystem.kind(places.root))
         self.events_work = config.intake.events and not is_network
-        self._scan_s = config.intake.scan_interval_s or (QUIET_SCAN_S if self.events_work else NETWORK_SCAN_S)
+        self.scan_s = config.intake.scan_interval_s or (QUIET_SCAN_S if self.events_work else NETWORK_SCAN_S)
         settle_s = config.intake.settle_s
         if settle_s is None:
             settle_s = NETWORK_SETTLE_S if is_network else SETTLE_S
@@ -64,7 +64,7 @@ class Sources:
         entries = self.waiting.scan()
         self._say_unexpected()
         took_s = time.monotonic() - now
-        interval_s = self._scan_s if self.is_watching else min(self._scan_s, BUSY_SCAN_S)
+        interval_s = self.scan_s if self.is_watching else min(self.scan_s, BUSY_SCAN_S)
         self.scan_at = now + max(interval_s, took_s / SCAN_SHARE)
         return entries
 
@@ -156,8 +156,8 @@ class Sources:
             watch.start()
         except OSError as error:
             self.events_work = False
-            self._scan_s = min(self._scan_s, NETWORK_SCAN_S)
-            self._log.warning("spool-trouble", path=watch.path, error=str(error), then=f"scanning every {self._scan_s:g} s")
+            self.scan_s = min(self.scan_s, NETWORK_SCAN_S)
+            self._log.warning("spool-trouble", path=watch.path, error=str(error), then=f"scanning every {self.scan_s:g} s")
             return
         self._selector.register(watch.fd, selectors.EVENT_READ, watch)
 

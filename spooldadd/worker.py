@@ -331,6 +331,8 @@ class Worker:
             "queues": dict(self.config.queues),
             "suffixes": list(self.config.intake.suffixes),
             "work_dir": self.config.work_dir,
+            "settle_s": self._sources.settle_s,
+            "scan_s": self._sources.scan_s,
         }
 
     # -- trouble
