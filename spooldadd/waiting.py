@@ -39,7 +39,7 @@ class WaitingRecords:
         if self._seen.get(job) == changed_ns:
             return None
         self._seen[job] = changed_ns
-        if os.path.lexists(os.path.join(path, layout.HOLD)):
+        if self._is_held(job):
             self.known.discard(job)
             return None
         self.known.add(job)
@@ -51,12 +51,16 @@ class WaitingRecords:
 
     def has_changed(self, job: str) -> bool:
         """Tell whether something in this record is not as it was when its entry was made: a hold, for one."""
-        return self._changed_ns(job) != self._seen.get(job)
+        # A hold is looked for by itself: kernels before 6.13 give two changes within 4 ms the same time.
+        return self._changed_ns(job) != self._seen.get(job) or self._is_held(job)
 
     def forget(self, job: str) -> None:
         """This record is no longer in `waiting/`."""
         self._seen.pop(job, None)
         self.known.discard(job)
+
+    def _is_held(self, job: str) -> bool:
+        return os.path.lexists(os.path.join(self._places.waiting, job, layout.HOLD))
 
     def _changed_ns(self, job: str) -> int | None:
         """Return when something in this record changed; None where there is none, or what is there is no directory."""

@@ -314,17 +314,21 @@ def test_watch_is_replaced_when_the_directory_is_swapped(node: Node) -> None:
     until(lambda: notes(node) == ["a"], "events are heard again", 10)
 
 
-def test_watch_is_replaced_when_another_spool_takes_the_place(node: Node) -> None:
-    """Between two scans the old directory is gone and another is there: its events would be heard by nobody."""
+def test_other_spool_in_the_place_is_not_served_and_the_right_one_is_when_it_is_back(node: Node) -> None:
+    """As when two shares change places: what lies in the other one is none of this worker's business."""
     node.start()
-    other = node.spool.parent / "other"
+    other, away = node.spool.parent / "other", node.spool.parent / "away"
     node.run("init", str(other))
-    node.spool.rename(node.spool.parent / "away")
+    node.spool.rename(away)
     other.rename(node.spool)
-    noting(node, "a")
-    until(lambda: notes(node) == ["a"], "it is found soon", 15)
-    noting(node, "b")
-    until(lambda: notes(node) == ["a", "b"], "events are heard", 10)
+    noting(node, "foreign")
+    until(lambda: "event=spool-away" in node.said(), "the right spool is missed")
+    node.spool.rename(other)
+    away.rename(node.spool)
+    until(lambda: "event=spool-back" in node.said(), "the right spool is back")
+    noting(node, "own")
+    until(lambda: notes(node) == ["own"], "events are heard", 20)
+    assert (other / "foreign.toml").exists()
 
 
 def test_burst_of_drops_is_run_to_the_last(make_node: Callable[..., Node]) -> None:

@@ -105,7 +105,7 @@ def test_now_file_ends_the_wait(node: Node) -> None:
 
 def test_hold_file_keeps_a_waiting_record_back(node: Node) -> None:
     node.start()
-    node.drop("fails.toml", dumps({"command": NTH.format(2), **retry(2, "1.5s")}))
+    node.drop("fails.toml", dumps({"command": NTH.format(2), **retry(2, "3s")}))
     (record,) = until(lambda: node.records("waiting", "fails"), "it waits")
     (record / "hold").touch()  # no event tells of it: the worker watches `waiting/` and not what is in a record
     due = result_of(record)["next_attempt_at"].timestamp() + 0.7
