@@ -19,12 +19,12 @@ import datetime
 import os
 from collections.abc import Mapping
 
-from spooldadd import acting, submitting
+from spooldadd import acting, preparing, submitting
 from spooldadd import spool as core
 from spooldadd.errors import SpecError
 from spooldadd.inspect import attempts, jobs, output, workers
 from spooldadd.inspect.following import Follower, wait
-from spooldadd.submitting import Changes
+from spooldadd.preparing import Changes
 
 # A log is read whole into memory by `Job.log`; more than this of its end would be of no use to a caller.
 MAX_LOG_BYTES = 64 << 20
@@ -65,8 +65,8 @@ class Spool:
         """
         variables = {key: _as_typed(value) for key, value in (vars or {}).items()}
         changes = Changes(variables, name, queue, priority)
-        prepared = _prepare(spec, changes)
-        job_id = submitting.drop(self._core.places, prepared.data, prepared.name, sync=self._core.sync)
+        prepared = _prepare(spec, changes, self.path)
+        (job_id,) = submitting.drop_all(self._core.places, [prepared], sync=self._core.sync)
         return self.job(job_id)
 
     def job(self, job_id: str) -> Job:
@@ -159,13 +159,15 @@ class Job:
         return newest.logs() if newest else []
 
 
-def _prepare(spec: Mapping[str, object] | str | bytes | os.PathLike[str], changes: Changes) -> submitting.Prepared:
+def _prepare(
+    spec: Mapping[str, object] | str | bytes | os.PathLike[str], changes: Changes, spool_root: str
+) -> preparing.Prepared:
     if isinstance(spec, os.PathLike):
-        return submitting.load(os.fspath(spec), changes)
+        return preparing.load(os.fspath(spec), changes, spool_root)
     if isinstance(spec, str) and not ("\n" in spec or "=" in spec):
-        return submitting.load(spec, changes)
+        return preparing.load(spec, changes, spool_root)
     data = _written(spec) if isinstance(spec, Mapping) else spec
-    return submitting.prepare(data.encode() if isinstance(data, str) else data, UNNAMED_SOURCE, changes)
+    return preparing.prepare(data.encode() if isinstance(data, str) else data, UNNAMED_SOURCE, changes)
 
 
 def _written(spec: Mapping[str, object]) -> str:

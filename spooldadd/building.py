@@ -14,7 +14,7 @@ import json
 import os
 import sys
 
-from spooldadd import durable, layout, lifecycle, process, spawn
+from spooldadd import durable, layout, lifecycle, process, spawn, workdir
 from spooldadd.environment import edits
 from spooldadd.guard import Guard, Verdict
 from spooldadd.log import Log
@@ -75,6 +75,15 @@ def build(plan: Plan, environ: dict[str, str], log: int, cancel: str) -> Built |
         return _run(plan, environ, log, cancel, answer_path)
     finally:
         durable.unlink_if_there(answer_path)
+        _remove_bundle(plan)
+
+
+def _remove_bundle(plan: Plan) -> None:
+    """A builder that was killed has left it there."""
+    try:
+        workdir.remove(plan.work_dir + workdir.BUNDLE_SUFFIX)
+    except OSError:
+        pass  # the worker removes it when it is old
 
 
 def _run(plan: Plan, environ: dict[str, str], log: int, cancel: str, answer_path: str) -> Built | Verdict:

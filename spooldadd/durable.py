@@ -13,6 +13,10 @@ import ctypes
 import errno
 import os
 
+TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 TEMPORARY = ".tmp-"
 AT_FDCWD, RENAME_NOREPLACE = -100, 1
 FILE_MODE = 0o644
@@ -56,15 +60,23 @@ def write_new(path: str, data: bytes, *, sync: bool, mode: int = FILE_MODE) -> N
 
     Raises: FileExistsError where it exists; OSError, after which no part of it is left.
     """
+    write_new_by(path, lambda fd: write_all(fd, data), sync=sync, mode=mode)
+
+
+def write_new_by(path: str, fill: Callable[[int], None], *, sync: bool, mode: int = FILE_MODE) -> None:
+    """Do as `write_new` does, with what `fill` writes to the descriptor that it is given.
+
+    Raises: FileExistsError where it exists; OSError and whatever `fill` raises, after which no part of it is left.
+    """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         try:
-            write_all(fd, data)
+            fill(fd)
             if sync:
                 os.fsync(fd)
         finally:
             os.close(fd)  # may fail, too: a network file system tells only then that there was no room
-    except OSError:
+    except BaseException:
         os.unlink(path)
         raise
 

@@ -16,7 +16,21 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from spooldadd import building, durable, layout, lifecycle, names, process, spawn, spool, supervisor, tree, workdir
+from spooldadd import (
+    building,
+    bundle,
+    durable,
+    forms,
+    layout,
+    lifecycle,
+    names,
+    process,
+    spawn,
+    spool,
+    supervisor,
+    tree,
+    workdir,
+)
 from spooldadd.config import Config
 from spooldadd.ending import Ending, exit_fields, judge
 from spooldadd.guard import Verdict
@@ -69,7 +83,8 @@ def make_plan_of(spec: Spec, path: str, config: Config) -> Plan:
     record = names.RecordName(names.new_job_id(name, now_s, names.random_part()), 1, names.random_part())
     beside = os.path.dirname(os.path.abspath(path))
     claimed = spool.Claim(record, beside, -1, spec.queue, now_s, now_s, os.path.basename(path))
-    plan = make_plan(spec, claimed, beside, os.path.join(config.work_dir, "run"), config)
+    brought = bundle.Brought(os.path.abspath(path), os.stat(path)) if forms.is_bundle(path) else None
+    plan = make_plan(spec, claimed, beside, os.path.join(config.work_dir, "run"), config, brought)
     plan.environ = {**base_environ(config, os.environ), **plan.environ}
     return plan
 

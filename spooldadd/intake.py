@@ -18,8 +18,8 @@ import tomllib
 from collections.abc import Set
 from dataclasses import dataclass
 
-from spooldadd import forms, layout, watch
-from spooldadd.spec import MAX_SPEC_BYTES, Peek, has_whole_block, peek, peek_script
+from spooldadd import bundle, forms, layout, watch
+from spooldadd.spec import MAX_SPEC_BYTES, Peek, has_whole_block, peek, peek_script, script_toml
 
 CONFLICT_MARKS = (".sync-conflict-", "(conflicted copy", "_conflict-")
 TEMPORARY_STARTS = (".", "~", "#")
@@ -78,18 +78,21 @@ def ignore_lease_breaks() -> None:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a file showed. `data` is None for what is not a regular file or cannot be read."""
+    """What one look at a file showed. `data` is the spec, or that in a bundle; None where it cannot be read."""
 
     status: os.stat_result
     data: bytes | None
     writer: bool | None
+    member: str = ""  # of a bundle, the name of the spec in it
+    fault: str = ""  # why a bundle is none that can be run
 
 
 def look(path: str) -> Look | None:
     """Look at a file without following links and without waiting for a fifo's writer; None where it is gone."""
     try:
         status = os.lstat(path)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SPEC_BYTES:
+        is_bundle = forms.is_bundle(layout.bare_name(path))
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most_bytes(path):
             return Look(status, None, None)
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -98,11 +101,36 @@ def look(path: str) -> Look | None:
         return Look(os.lstat(path), None, None)
     try:
         writer = has_writer(fd)
+        if is_bundle:
+            return _look_into(fd, writer)
         return Look(os.fstat(fd), os.read(fd, MAX_SPEC_BYTES + 1), writer)
     except OSError:
         return Look(status, None, None)
     finally:
         os.close(fd)
+
+
+def read_toml(path: str) -> bytes:
+    """Return the text of a spec as TOML, whatever its form, for a look only; empty where there is none."""
+    found = look(path)
+    if found is None or found.data is None:
+        return b""
+    return script_toml(found.data) if forms.is_script(found.member or path) else found.data
+
+
+def most_bytes(path: str) -> int:
+    """Return how long a spec of this name may be: a bundle brings its files along."""
+    return bundle.MAX_BUNDLE_BYTES if forms.is_bundle(layout.bare_name(path)) else MAX_SPEC_BYTES
+
+
+def _look_into(fd: int, writer: bool | None) -> Look:
+    status = os.fstat(fd)
+    try:
+        found = bundle.find_spec(fd)
+    except bundle.NoBundle as error:
+        return Look(status, None, writer, fault=str(error))
+    fault = "" if bundle.is_whole(fd) else "is cut: it does not end as a tar does"
+    return Look(status, found.data, writer, found.name, fault)
 
 
 @dataclass(frozen=True)
@@ -273,13 +301,15 @@ class Intake:
 def _drop(name: str, found: Look) -> Drop:
     data = found.data or b""
     status = found.status
-    seen = peek_script(data) if forms.is_script(name) else peek(data)
+    seen = peek_script(data) if forms.is_script(found.member or name) else peek(data)
     return Drop(name, seen, status.st_ctime, status.st_mtime, signature(status))
 
 
 def _looks_complete(name: str, found: Look) -> bool:
-    if not found.data or found.writer:
+    if not found.data or found.writer or found.fault:
         return False
+    if found.member:
+        return True
     if forms.is_script(name):  # that what there is of it can be run proves nothing, but most cuts are within a line
         return found.data.endswith(b"\n") and has_whole_block(found.data)
     try:

@@ -8,13 +8,14 @@ import time
 
 from spooldadd import durable, forms, intake, layout, lifecycle, names, problems, record, recovery, spool, trust, workdir
 from spooldadd.backlog import Entry
+from spooldadd.bundle import Brought
 from spooldadd.config import Config
 from spooldadd.errors import ClaimLost
 from spooldadd.log import Log
 from spooldadd.notices import Notices
 from spooldadd.plan import Plan
 from spooldadd.planning import make_plan, policy
-from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec, Peek, Spec, parse_file, peek, peek_script
+from spooldadd.spec import InvalidSpec, Peek, Spec, parse_file, peek, peek_script
 from spooldadd.units import format_size
 
 DAY_S = 86400.0
@@ -68,8 +69,9 @@ class Launching:
     def peek_record(self, spec_path: str) -> Peek:
         """Return what queueing needs to know about a record's spec."""
         found = intake.look(spec_path)
-        data = (found.data if found else None) or b""
-        return peek_script(data) if forms.is_script(spec_path) else peek(data)
+        if found is None or found.data is None:
+            return peek(b"")
+        return peek_script(found.data) if forms.is_script(found.member or spec_path) else peek(found.data)
 
     def claim(self, entry: Entry) -> spool.Claim:
         """Claim the job of this entry. Raises: ClaimLost, SpoolError."""
@@ -92,11 +94,14 @@ class Launching:
 
         Raises: NotQuiet where it is still written to; Refused where it cannot be run; ClaimLost where it is gone.
         """
-        spec = self._read(claimed, entry)
+        path = layout.find_spec(claimed.path)
+        found = self._look(claimed, entry, path)
+        brought = Brought(path, found.status) if found.member else None
         try:
-            plan = make_plan(spec, claimed, self._spool.places.root, self._work_root, self._config)
+            spec = self._parsed(claimed, found)
+            plan = make_plan(spec, claimed, self._spool.places.root, self._work_root, self._config, brought)
         except InvalidSpec as error:
-            raise self._invalid(claimed, error) from error
+            raise self._invalid(error) from error
         plan.sync = self._spool.sync
         plan.spool_id = self._spool.format.id
         plan.telling = self.notices.telling(spec, claimed.job)
@@ -170,50 +175,53 @@ class Launching:
                 return "workdir" not in result
         return False
 
-    def _read(self, claimed: spool.Claim, entry: Entry) -> Spec:
-        found = intake.look(layout.find_spec(claimed.path))
+    def _look(self, claimed: spool.Claim, entry: Entry, path: str) -> intake.Look:
+        found = intake.look(path)
         if found is None:
             os.close(claimed.lease)
             raise ClaimLost(f"the spec of `{claimed.record}` is gone")
-        objection = self._objection(found)
+        objection = self._objection(found, intake.most_bytes(path))
         if objection:
             raise Refused(f"`{self._shown(claimed)}` {objection}")
         if found.writer:
             raise NotQuiet("somebody has it open for writing")
         if not entry.is_record and found.status.st_mtime != entry.since_s:
             raise NotQuiet("it was changed while it waited")
-        try:
-            return parse_file(
-                found.data or b"", source=self._shown(claimed), own_name=record.own_name(claimed.path, claimed.job)
-            )
-        except InvalidSpec as error:
-            raise self._invalid(claimed, error) from error
+        if found.fault:
+            raise Refused(f"`{self._shown(claimed)}` {found.fault}")
+        return found
 
-    def _objection(self, found: intake.Look) -> str | None:
+    def _parsed(self, claimed: spool.Claim, found: intake.Look) -> Spec:
+        own_name = found.member or record.own_name(claimed.path, claimed.job)
+        return parse_file(found.data or b"", source=self._shown(claimed, found), own_name=own_name)
+
+    def _objection(self, found: intake.Look, most_bytes: int) -> str | None:
         mode = found.status.st_mode
         for is_kind, what in KINDS:
             if is_kind(mode):
                 return f"is {what}, not a file"
-        if found.status.st_size > MAX_SPEC_BYTES:
-            size, most = format_size(found.status.st_size), format_size(MAX_SPEC_BYTES)
-            return f"is {size} long; a spec has at most {most}: put data into files of their own"
+        if found.status.st_size > most_bytes:
+            size, most = format_size(found.status.st_size), format_size(most_bytes)
+            return f"is {size} long; such a spec has at most {most}: put data into files of their own"
         objection = self._trust.objection(found.status, "")
         if objection:
             return objection.strip()
-        return "cannot be read; are its permissions right?" if found.data is None else None
+        return "cannot be read; are its permissions right?" if found.data is None and not found.fault else None
 
-    def _shown(self, claimed: spool.Claim) -> str:
-        return durable.printable(claimed.source or os.path.basename(layout.find_spec(claimed.path)))
+    def _shown(self, claimed: spool.Claim, found: intake.Look | None = None) -> str:
+        """Return how messages call the spec: as it was dropped, and with its name in the bundle."""
+        name = claimed.source or os.path.basename(layout.find_spec(claimed.path))
+        return durable.printable(os.path.join(name, found.member) if found and found.member else name)
 
-    def _invalid(self, claimed: spool.Claim, error: InvalidSpec) -> Refused:
-        return Refused(str(error), problems.render(error.problems, self._shown(claimed)))
+    def _invalid(self, error: InvalidSpec) -> Refused:
+        return Refused(str(error), problems.render(error.problems, error.source))
 
 
 def read_policy(spec_path: str) -> lifecycle.Policy:
     """Return what the spec at this path says about further attempts; an unreadable one says nothing."""
     found = intake.look(spec_path)
     try:
-        own_name = os.path.basename(spec_path)
+        own_name = (found.member if found else "") or os.path.basename(spec_path)
         return policy(parse_file((found.data if found else None) or b"", source=own_name, own_name=own_name))
     except InvalidSpec:
         return lifecycle.Policy()

@@ -57,8 +57,7 @@ class Notices:
         """
         if not self.is_on:
             return
-        found = intake.look(os.path.join(path, layout.SPEC))
-        wish = wish_of_spec(self._config, (found.data if found else None) or b"", str(result.get("queue", "default")))
+        wish = wish_of_spec(self._config, intake.read_toml(layout.find_spec(path)), str(result.get("queue", "default")))
         telling = self._telling(wish, str(result.get("name", "")))
         if not notice.is_wanted(telling, result):
             return

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from spooldadd import layout, lifecycle, names, record
+from spooldadd.bundle import Brought
 from spooldadd.config import Config
 from spooldadd.environment import ready
 from spooldadd.plan import Limits, Plan
@@ -36,8 +37,11 @@ def base_environ(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **rules.added}
 
 
-def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Config) -> Plan:
-    """Return the plan of this attempt. Raises: InvalidSpec where a template cannot be rendered."""
+def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Config, brought: Brought | None = None) -> Plan:
+    """Return the plan of this attempt; `brought` is the bundle that the spec came in, if in any.
+
+    Raises: InvalidSpec where a template cannot be rendered.
+    """
     node = config.node
     plan = Plan()
     plan.name = spec.name or names.job_name(claimed.job)
@@ -58,7 +62,7 @@ def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Con
     plan.config = json.dumps(dict(rendered.config), ensure_ascii=False, indent=2).encode() if rendered.config else None
     plan.script = (spec.script.name, spec.script.data) if spec.script else None
     plan.work_dir = os.path.join(work_root, claimed.record)
-    _plan_build(plan, rendered, context, config)
+    _plan_build(plan, rendered, context, config, brought if _needs_files_beside(rendered) else None)
     plan.split_output = rendered.run.split_output
     plan.limits = _limits(rendered, config)
     plan.policy = policy(rendered)
@@ -67,7 +71,7 @@ def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Con
     return plan
 
 
-def _plan_build(plan: Plan, spec: Spec, context: Context, config: Config) -> None:
+def _plan_build(plan: Plan, spec: Spec, context: Context, config: Config, brought: Brought | None) -> None:
     """Say what the builder has to do, and whether it need not be started because all of it is ready."""
     if not (spec.python or spec.files or spec.build):
         return
@@ -80,16 +84,25 @@ def _plan_build(plan: Plan, spec: Spec, context: Context, config: Config) -> Non
         "cache_dir": config.cache_dir,
         "secrets_dir": config.secrets_dir or "",
         "base_dirs": base_dirs,
+        "bundle": brought.path if brought else "",
+        "bundle_state": brought.state if brought else (),
         "redis_url": config.redis_url or "",
         "variables": {"vars": dict(spec.vars), "job": asdict(context.job), "node": {"name": context.node}},
         **told,
     }, default=str).encode()  # fmt: skip
-    if spec.python and not (spec.files or spec.build):
+    if spec.python and not (spec.files or spec.build or brought):  # only the builder can see what a bundle's files are
         found = ready.find_ready(config.cache_dir, told["python"], base_dirs)
         if found is not None:
             os.close(found.hold_fd)  # the supervisor takes a hold of its own, or builds
             plan.environment = found.key
             plan.environment_environ = {"VIRTUAL_ENV": found.path, "PYTHONPYCACHEPREFIX": found.pycache}
+
+
+def _needs_files_beside(spec: Spec) -> bool:
+    """Tell whether something in the spec is looked for among the files that came with it."""
+    requirements = spec.python.requirements if spec.python else ()
+    is_local = isinstance(requirements, str) and "://" not in requirements
+    return is_local or any(entry.source is not None for entry in spec.files)
 
 
 def policy(spec: Spec) -> lifecycle.Policy:

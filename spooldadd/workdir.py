@@ -16,6 +16,8 @@ from spooldadd import durable, layout
 from spooldadd.names import random_part
 
 CONFIG = "config.json"
+# The files of a job's bundle are in a directory beside its work directory while it is built.
+BUNDLE_SUFFIX = ".bundle"
 COPY_BYTES = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -85,7 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
         return USAGE
     module = load(options.command)
     command = command_parser(options.command, module)
-    command.parse_intermixed_args(options.rest, namespace=options)
+    rest, options.arguments = _split(module, options.rest)
+    command.parse_intermixed_args(rest, namespace=options)
     return _guarded(module, options)
 
 
@@ -133,6 +134,14 @@ def command_parser(command: str, module: ModuleType) -> argparse.ArgumentParser:
     add_global_options(parser)
     module.add_arguments(parser)
     return parser
+
+
+def _split(module: ModuleType, words: list[str]) -> tuple[list[str], list[str]]:
+    """Take off what stands behind `--` where a command hands that on to a script."""
+    if not getattr(module, "TAKES_ARGUMENTS", False) or "--" not in words[1:]:
+        return words, []
+    at = words.index("--", 1)
+    return words[:at], words[at + 1 :]
 
 
 def _open_standard_streams() -> None:

@@ -9,6 +9,7 @@ examples:
   spooldadd check specs/*.toml
   spooldadd check nightly.toml --var day=2026-11-20
   spooldadd check --json - < nightly.toml
+  spooldadd check backfill.py job.tar             # scripts and bundles as well
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from spooldadd.cli.common import add_json, print_json, say
 from spooldadd.cli.spec_files import Read
 from spooldadd.environment.models import has_template
 from spooldadd.errors import ConfigError
+from spooldadd.preparing import Changes
 from spooldadd.spec import Spec
-from spooldadd.submitting import Changes
 from spooldadd.units import format_duration
+
+TAKES_ARGUMENTS = True  # behind `--`, for a script
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check each file and say what is wrong."""
-    reads = spec_files.read_all(options.specs, Changes(dict(options.variables)))
+    reads = spec_files.read_all(options.specs, Changes(dict(options.variables), arguments=tuple(options.arguments)))
     now = datetime.datetime.now(datetime.UTC)
     warnings = {read.source: list(_warnings_of(read, now)) for read in reads}
     if options.json:

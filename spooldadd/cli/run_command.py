@@ -7,6 +7,7 @@ built first; a terminal sees how far that is, elsewhere its log is shown only wh
 examples:
   spooldadd run nightly.toml
   spooldadd run - < nightly.toml
+  spooldadd run backfill.py -- --day 2026-11-20
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 
-from spooldadd import foreground, problems
+from spooldadd import bundle, foreground, forms, preparing, problems
 from spooldadd.cli.common import say
 from spooldadd.cli.worker_command import load_config
+from spooldadd.errors import SpecError
 from spooldadd.spec import InvalidSpec, Spec, parse, parse_file
+
+TAKES_ARGUMENTS = True  # behind `--`, for a script
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     """Run it, and exit as it did."""
     config = load_config(options, None)
     try:
-        ended = foreground.run(*read(options.spec), config)
+        ended = foreground.run(*read(options.spec, options.arguments), config)
     except InvalidSpec as error:
         say(problems.render(error.problems, options.spec))
         return 1
@@ -45,9 +50,16 @@ def run(options: argparse.Namespace) -> int:
     return ended.exit_code
 
 
-def read(path: str) -> tuple[Spec, str]:
-    """Read a spec; return it and its path; `-` is standard input, here. Raises: InvalidSpec; OSError."""
+def read(path: str, arguments: Sequence[str] = ()) -> tuple[Spec, str]:
+    """Read a spec; return it and its path; `-` is standard input, here. Raises: InvalidSpec; SpecError; OSError."""
     if path == "-":
         return parse(sys.stdin.buffer.read(), source="standard input"), "stdin.toml"
     with open(path, "rb") as file:
-        return parse_file(file.read(), source=path, own_name=os.path.basename(path)), path
+        if not forms.is_bundle(path):
+            return parse_file(file.read(), source=path, own_name=preparing.own_name(path), arguments=arguments), path
+        try:
+            found = bundle.find_spec(file.fileno())
+        except bundle.NoBundle as error:
+            raise SpecError(f"`{path}` {error}") from error
+    shown = os.path.join(path, found.name)
+    return parse_file(found.data, source=shown, own_name=found.name, arguments=arguments), path

@@ -6,10 +6,10 @@ import argparse
 import sys
 from typing import NamedTuple
 
-from spooldadd import problems, submitting
+from spooldadd import preparing, problems
 from spooldadd.cli.common import UsageError
+from spooldadd.preparing import Changes, Prepared
 from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec
-from spooldadd.submitting import Changes, Prepared
 
 STDIN = "-"
 STDIN_NAME = "standard input"
@@ -50,19 +50,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_all(paths: list[str], changes: Changes) -> list[Read]:
+def read_all(paths: list[str], changes: Changes, spool_root: str | None = None) -> list[Read]:
     """Read and check each of them. Raises: UsageError where standard input is named twice."""
     if paths.count(STDIN) > 1:
         raise UsageError("`-` stands for standard input, which can be read only once")
-    return [_read(path, changes) for path in paths]
+    if changes.arguments and len(paths) > 1:
+        raise UsageError("arguments behind `--` go with one script")
+    return [_read(path, changes, spool_root) for path in paths]
 
 
-def _read(path: str, changes: Changes) -> Read:
+def _read(path: str, changes: Changes, spool_root: str | None) -> Read:
     source = STDIN_NAME if path == STDIN else path
     try:
         if path == STDIN:
-            return Read(source, submitting.prepare(sys.stdin.buffer.read(MAX_SPEC_BYTES + 1), source, changes), None)
-        return Read(source, submitting.load(path, changes), None)
+            return Read(source, preparing.prepare(sys.stdin.buffer.read(MAX_SPEC_BYTES + 1), source, changes), None)
+        return Read(source, preparing.load(path, changes, spool_root), None)
     except InvalidSpec as error:
         return Read(source, None, error)
 

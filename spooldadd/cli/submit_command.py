@@ -1,7 +1,8 @@
 """Validate specs and drop them into the spool.
 
 Every file is checked before the first is dropped: with one error in one of them, nothing is. What the options change is
-written into the dropped spec; without any, the file is dropped as it is. Prints one job id a line.
+written into the dropped spec; without any, the file is dropped as it is. Local files that a spec names go with it, in a
+bundle, so what is edited afterwards does not run. Prints one job id a line.
 
 With `--wait` it ends when the jobs have, and exits as the job did: with its exit code, 124 for a timeout, 128+n for a
 signal, 1 for any other failure, 5 where `--timeout` passes first. Of several jobs the first that failed decides.
@@ -10,6 +11,7 @@ examples:
   spooldadd submit nightly.toml
   spooldadd submit nightly.toml --var day=2026-11-20 --queue etl --priority 5
   spooldadd submit specs/*.toml --not-before 2h
+  spooldadd submit backfill.py -- --day 2026-11-20   # a script with inline metadata, and its arguments
   spooldadd submit nightly.toml --wait --timeout 1h && echo loaded
   spooldadd submit nightly.toml --follow         # show what it prints, exit as it does
   generate-spec | spooldadd submit - --name report
@@ -26,7 +28,10 @@ from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_pa
 from spooldadd.inspect import tables
 from spooldadd.inspect.opening import open_places
 from spooldadd.layout import Layout
-from spooldadd.submitting import Changes, PartlyDropped, Prepared
+from spooldadd.preparing import Changes, Prepared
+from spooldadd.submitting import PartlyDropped
+
+TAKES_ARGUMENTS = True  # behind `--`, for a script
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,14 +58,14 @@ def run(options: argparse.Namespace) -> int:
     is_waiting = options.wait or options.follow
     _refuse_contradictions(options, is_waiting=is_waiting)
     places = open_places(spool_path(options))
-    prepared = _prepare(options)
+    prepared = _prepare(options, places)
     if prepared is None:
         return 1
     jobs = _drop(places, prepared, is_held=options.hold)
     if not (options.json and is_waiting):
         _say_dropped(options, places, prepared, jobs)
     if not options.hold:
-        _warn_if_unserved(places)
+        _warn_if_unserved(places, prepared)
     if not is_waiting:
         return 0
     sys.stdout.flush()  # whoever reads the ids may want to act on them while we wait
@@ -78,10 +83,11 @@ def _refuse_contradictions(options: argparse.Namespace, *, is_waiting: bool) -> 
         raise UsageError("`--follow` prints what the jobs print; use `--wait` with `--json`")
 
 
-def _prepare(options: argparse.Namespace) -> list[Prepared] | None:
+def _prepare(options: argparse.Namespace, places: Layout) -> list[Prepared] | None:
     """Return all specs, or None after saying everything that is wrong with any of them."""
-    changes = Changes(dict(options.variables), options.name, options.queue, options.priority, options.not_before)
-    reads = spec_files.read_all(options.specs, changes)
+    arguments = tuple(options.arguments)
+    changes = Changes(dict(options.variables), options.name, options.queue, options.priority, options.not_before, arguments)
+    reads = spec_files.read_all(options.specs, changes, places.root)
     prepared = [read.prepared for read in reads if read.prepared is not None]
     if len(prepared) < len(reads):
         if options.json:
@@ -96,9 +102,8 @@ def _prepare(options: argparse.Namespace) -> list[Prepared] | None:
 
 
 def _drop(places: Layout, prepared: list[Prepared], *, is_held: bool) -> list[str]:
-    specs = ((one.name, one.data) for one in prepared)
     try:
-        return submitting.drop_all(places, specs, sync=_must_last(places), is_held=is_held)
+        return submitting.drop_all(places, prepared, sync=_must_last(places), is_held=is_held)
     except PartlyDropped as error:
         for job in error.jobs:
             print(job)
@@ -120,7 +125,7 @@ def _say_dropped(options: argparse.Namespace, places: Layout, prepared: list[Pre
     print_json({"spool": places.root, "jobs": dropped})
 
 
-def _warn_if_unserved(places: Layout) -> None:
-    sentence = submitting.unserved(places)
+def _warn_if_unserved(places: Layout, prepared: list[Prepared]) -> None:
+    sentence = submitting.unserved(places, {one.suffix for one in prepared})
     if sentence:
         say(f"spooldadd: {sentence}")

@@ -24,7 +24,7 @@ from types import FrameType
 from pydantic import ValidationError
 
 from spooldadd import durable, process
-from spooldadd.environment import python, ready
+from spooldadd.environment import bundles, python, ready
 from spooldadd.environment.credentials import Secrets
 from spooldadd.environment.fetch import Fetcher
 from spooldadd.environment.fetching import open_fetcher
@@ -61,6 +61,10 @@ class Build:
 
         Files are placed first where requirements may be among them.
         """
+        with bundles.unpacked(self.plan) as self.plan:
+            return self._resolve()
+
+    def _resolve(self) -> python.Resolution:
         plan = self.plan
         table = plan.python or {}
         requirements = table.get("requirements")
@@ -70,6 +74,10 @@ class Build:
             return python.resolve(table, self._workshop(fetcher))
 
     def _run(self) -> None:
+        with bundles.unpacked(self.plan) as self.plan:
+            self._make_all()
+
+    def _make_all(self) -> None:
         plan = self.plan
         with open_fetcher(plan.cache_dir, plan.work_dir, self.report, plan.redis_url) as fetcher:
             with self._timed("files", bool(plan.files)):

@@ -33,6 +33,10 @@ class Plan(BaseModel):
         default=(), description="Where relative paths are looked for, in order: beside the spec, then the spool."
     )
     progress_s: float = Field(default=LOG_EVERY_S, ge=0, description="Time between two lines about one transfer.")
+    bundle: str = Field(default="", description="A tar whose files are looked for first; empty: there is none.")
+    bundle_state: tuple[int, ...] = Field(
+        default=(), description="Its size, time of change in nanoseconds and inode; one of another state is refused."
+    )
     redis_url: str = Field(default="", description="An index shared with other nodes; empty: none.")
     environ: dict[str, str] | None = Field(default=None, description="The job's variables; default: the builder's own.")
     variables: dict[str, dict[str, object]] = Field(

@@ -144,4 +144,9 @@ def local_inputs(path: str) -> Iterator[bytes]:
         yield content
         if not path.endswith((".toml", ".lock")):
             here = os.path.dirname(path)
-            todo += [os.path.join(here, os.fsdecode(name)) for name in _INCLUDE.findall(content)]
+            todo += [os.path.join(here, name) for name in included(content)]
+
+
+def included(content: bytes) -> list[str]:
+    """Return the files that this requirements file includes, as it names them."""
+    return [os.fsdecode(name) for name in _INCLUDE.findall(content)]

@@ -81,7 +81,9 @@ class _Tree:
     size_bytes: int = 0
 
 
-def unpack(archive: str, boundary: str, place: str = ".", *, strip: int = 0, limits: Limits | None = None) -> Unpacked:
+def unpack(
+    archive: str, boundary: str, place: str = ".", *, strip: int = 0, limits: Limits | None = None, name: str = ""
+) -> Unpacked:
     """Unpack into `place` below the directory `boundary`; what is there already stays, files are replaced.
 
     `strip` removes that many leading directories from each name and skips what has no more. Links may lead to anything
@@ -95,7 +97,7 @@ def unpack(archive: str, boundary: str, place: str = ".", *, strip: int = 0, lim
     guard = _Guard(limits or Limits(), os.path.getsize(archive))
     tree = _Tree(temporary, guard, is_folding(temporary))
     try:
-        with _named(os.path.basename(archive)):
+        with _named(name or os.path.basename(archive)):
             _read(archive, tree, strip)
             _check_all_links(tree, destination, boundary)
             _finish(tree)

@@ -33,7 +33,9 @@ def check(job: Job) -> Checked:
     source = durable.printable(job.id if job.is_drop else os.path.basename(spec_path))
     look = intake.look(spec_path)
     if look is None or look.data is None:
-        return Checked(look, None, (), source)
+        return Checked(look, None, (Problem(look.fault),) if look and look.fault else (), source)
+    if look.member:
+        own_name, source = look.member, os.path.join(source, durable.printable(look.member))
     try:
         spec = parse_file(look.data, source=source, own_name=own_name)
     except InvalidSpec as error:

@@ -85,7 +85,7 @@ def job_id(state: str, name: str) -> str | None:
 
 def is_claimed(path: str) -> bool:
     """Tell whether a record in `running/` has its job: the spec comes in last, and until then it waits where it was."""
-    if os.path.lexists(os.path.join(path, layout.SPEC)):
+    if os.path.lexists(layout.find_spec(path)):
         return True
     return any(entry != layout.CLAIM and not durable.is_temporary(entry) for entry in entries(path))
 

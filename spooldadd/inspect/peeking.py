@@ -37,10 +37,28 @@ class Peek:
 
 def peek(path: str) -> Peek:
     """Return what the spec at this path says; the defaults where it cannot be read. Follows no link, waits for nothing."""
-    data = _read(path)
+    name = layout.bare_name(path)
+    name, data = _read_member(path) if forms.is_bundle(name) else (name, _read(path))
     if not any(word in data for word in _TELLING):
         return Peek()
-    return _found(_script_table(data) if forms.is_script(layout.bare_name(path)) else _table(data))
+    return _found(_script_table(data) if forms.is_script(name) else _table(data))
+
+
+def _read_member(path: str) -> tuple[str, bytes]:
+    """Return name and bytes of the spec in a bundle."""
+    from spooldadd import bundle  # late: few specs are one
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return "", b""
+    try:
+        found = bundle.find_spec(fd)
+        return found.name, found.data
+    except (OSError, bundle.NoBundle):
+        return "", b""
+    finally:
+        os.close(fd)
 
 
 def _read(path: str) -> bytes:

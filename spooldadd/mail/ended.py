@@ -64,7 +64,6 @@ def find(places: Layout, name: names.RecordName) -> Ended | None:
 
 def read(path: str, directory: str, table: dict[str, object]) -> Ended:
     """Return the attempt whose files are in this directory of this record."""
-    found = intake.look(os.path.join(path, layout.SPEC))
     log_name, log, is_cut = _log_of(directory, str(table.get("outcome")))
     attempt = table.get("attempt")
     return Ended(
@@ -72,7 +71,7 @@ def read(path: str, directory: str, table: dict[str, object]) -> Ended:
         attempt=attempt if isinstance(attempt, int) else 1,
         record=path,
         table=table,
-        spec=(found.data if found else None) or b"",
+        spec=intake.read_toml(layout.find_spec(path)),
         log=log,
         log_name=log_name,
         is_log_cut=is_cut,

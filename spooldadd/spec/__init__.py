@@ -10,6 +10,7 @@ from spooldadd.spec.models import Keep, Limits, Retry, Run, Script, Spec
 from spooldadd.spec.peeking import Peek, has_whole_block, peek, peek_script
 from spooldadd.spec.reading import MAX_SPEC_BYTES, InvalidSpec, parse, parse_file, parse_script
 from spooldadd.spec.schema import KeyDescription, describe, schema
+from spooldadd.spec.script import script_toml
 
 __all__ = [
     "MAX_SPEC_BYTES",
@@ -30,4 +31,5 @@ __all__ = [
     "peek",
     "peek_script",
     "schema",
+    "script_toml",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Final
 
@@ -61,7 +62,15 @@ def parse_file(data: bytes, *, source: str, own_name: str, arguments: Sequence[s
     """
     if forms.is_script(own_name):
         return parse_script(data, source=source, own_name=own_name, arguments=arguments)
+    if arguments:
+        raise InvalidSpec((no_arguments(arguments),), source)
     return parse(data, source=source)
+
+
+def no_arguments(arguments: Sequence[str]) -> Problem:
+    """Say that a TOML file takes no arguments."""
+    option = f"-- {shlex.join(arguments)}"
+    return Problem("only a script takes arguments", hint="put them into the `command`", origin=option)
 
 
 def checked(source: Source, table: dict[str, object]) -> Spec:

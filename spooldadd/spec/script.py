@@ -18,6 +18,7 @@ Source: "Inline script metadata" of the Python packaging specifications.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -26,6 +27,7 @@ from spooldadd.complaints import kind, near
 from spooldadd.problems import Problem
 from spooldadd.reading import Source, Unreadable, decode, load
 from spooldadd.tomlpos import Path, Place
+from spooldadd.tomltext import dumps
 
 PYTHON: Final = "python"
 STANDARD: Final = ("requires-python", "dependencies", "tool")
@@ -69,6 +71,11 @@ def metadata(text: str) -> Mapping[str, object]:
     except Unreadable:
         return {}
     return _own(told)
+
+
+def script_toml(data: bytes) -> bytes:
+    """Return that table as TOML."""
+    return dumps(metadata(data.decode("utf-8-sig", "replace"))).encode()
 
 
 def _only_block(source: Source) -> forms.Block:
@@ -166,7 +173,7 @@ def _table(told: Mapping[str, object], own_name: str, arguments: Sequence[str], 
     elif given:
         problems.append(source.problem(("command",), "`args` and `command` exclude each other", "keep one of the two"))
     elif arguments:
-        option = f"-- {' '.join(arguments)}"
+        option = f"-- {shlex.join(arguments)}"
         problems.append(Problem("goes with no script that has a `command` of its own", "command", origin=option))
     if problems:
         raise Unreadable(problems)
