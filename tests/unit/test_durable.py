@@ -105,6 +105,21 @@ def test_a_move_is_made_last_in_the_target_before_the_source(tmp_path, monkeypat
     assert len(synced) == 3
 
 
+@pytest.mark.parametrize("number", [0, errno.EINVAL, errno.ENOSYS], ids=["one step", "NFS", "old C library"])
+def test_a_rename_to_a_free_name_takes_nobodys_place(tmp_path, monkeypatch, number):
+    if number:
+        monkeypatch.setattr(durable, "_rename_no_replace", lambda _source, _target: number)
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    with pytest.raises(FileExistsError):
+        durable.rename_new(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (tmp_path / "b").read_text() == "b"
+    durable.rename_new(str(tmp_path / "a"), str(tmp_path / "c"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c"]
+    with pytest.raises(FileNotFoundError):
+        durable.rename_new(str(tmp_path / "a"), str(tmp_path / "d"))
+
+
 @pytest.mark.parametrize(("number", "is_passed_on"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
 def test_a_file_system_without_the_call_needs_none(tmp_path, monkeypatch, number, is_passed_on):
     def fail(_fd):

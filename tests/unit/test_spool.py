@@ -205,12 +205,14 @@ def test_a_claim_whose_name_was_dropped_again_waits_beside_it(bench):
     assert (bench.root / "waiting" / claimed.job / "spec.toml").read_text() == SPEC
 
 
-def test_a_claim_that_cannot_be_linked_back_waits_in_its_record(bench, monkeypatch):
+def test_a_claim_that_cannot_be_put_back_waits_in_its_record(bench, monkeypatch):
+    """On a file system that has neither a rename to a free name nor links."""
     claimed = bench.claim()
 
     def fail(*_arguments, **_options):
         raise OSError(errno.EPERM, "Operation not permitted")
 
+    monkeypatch.setattr(durable, "_rename_no_replace", lambda _source, _target: errno.EINVAL)
     monkeypatch.setattr(os, "link", fail)
     bench.spool.put_back(claimed)
     assert bench.tree() == [f"waiting/{claimed.job}/spec.toml"]
