@@ -10,6 +10,7 @@ Reads only; what is wrong with a file that is quiet is found out after the claim
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -76,6 +77,10 @@ def ignore_lease_breaks() -> None:
     signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
+# They pass, and say nothing about the file.
+OWN_TROUBLES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE})
+
+
 @dataclass(frozen=True)
 class Look:
     """What one look at a file showed. `data` is the spec, or that in a bundle; None where it cannot be read."""
@@ -85,10 +90,14 @@ class Look:
     writer: bool | None
     member: str = ""  # of a bundle, the name of the spec in it
     fault: str = ""  # why a bundle is none that can be run
+    refusal: str = ""  # what the system said where it cannot be read
 
 
 def look(path: str) -> Look | None:
-    """Look at a file without following links and without waiting for a fifo's writer; None where it is gone."""
+    """Look at a file without following links and without waiting for a fifo's writer; None where it is gone.
+
+    Raises: OSError where that is no matter of the file: this process has no descriptor or memory left.
+    """
     try:
         status = os.lstat(path)
         is_bundle = forms.is_bundle(layout.bare_name(path))
@@ -97,15 +106,17 @@ def look(path: str) -> Look | None:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    except OSError:
-        return Look(os.lstat(path), None, None)
+    except OSError as error:
+        if error.errno in OWN_TROUBLES:
+            raise
+        return Look(os.lstat(path), None, None, refusal=os.strerror(error.errno or 0))
     try:
         writer = has_writer(fd)
         if is_bundle:
             return _look_into(fd, writer)
         return Look(os.fstat(fd), os.read(fd, MAX_SPEC_BYTES + 1), writer)
-    except OSError:
-        return Look(status, None, None)
+    except OSError as error:
+        return Look(status, None, None, refusal=os.strerror(error.errno or 0))
     finally:
         os.close(fd)
 

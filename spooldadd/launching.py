@@ -206,7 +206,9 @@ class Launching:
         objection = self._trust.objection(found.status, "")
         if objection:
             return objection.strip()
-        return "cannot be read; are its permissions right?" if found.data is None and not found.fault else None
+        if found.data is None and not found.fault:
+            return f"cannot be read: {found.refusal}; are its permissions and its disk right?"
+        return None
 
     def _shown(self, claimed: spool.Claim, found: intake.Look | None = None) -> str:
         """Return how messages call the spec: as it was dropped, and with its name in the bundle."""

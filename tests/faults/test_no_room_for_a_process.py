@@ -63,3 +63,46 @@ def test_a_work_directory_that_somebody_removed_is_a_reason(bench: Bench):
     (record,) = (bench.spool_path / "failed").iterdir()
     assert "work directory" in result_of(record)["reason"]
     assert bench.attempts_run() == []
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM])
+def test_a_worker_without_descriptors_calls_no_spec_invalid(bench: Bench, code: int):
+    """It could not open the spec that it had claimed, and filed it as one that nobody may read."""
+    bench.drop(ONCE)
+
+    def serve() -> None:
+        worker, real = bench.worker(), os.open
+
+        def fail_once(path, *rest, **options):
+            if "/running/" in str(path) and str(path).endswith("spec.toml"):
+                os.open = real
+                raise OSError(code, os.strerror(code), path)
+            return real(path, *rest, **options)
+
+        os.open = fail_once
+        worker.serve()
+
+    assert bench.in_fork(serve) == 0, bench.said()
+    assert bench.problems() == []
+    assert bench.attempts_run() == [1]
+    assert "event=spool-trouble" in bench.said()
+
+
+def test_a_spec_on_a_bad_sector_is_filed_with_what_the_disk_said(bench: Bench):
+    bench.drop(ONCE)
+
+    def serve() -> None:
+        worker, real = bench.worker(), os.open
+
+        def fail(path, *rest, **options):
+            if "/running/" in str(path) and str(path).endswith("spec.toml"):
+                raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+            return real(path, *rest, **options)
+
+        os.open = fail
+        worker.serve()
+
+    assert bench.in_fork(serve) == 0, bench.said()
+    (record,) = (bench.spool_path / "failed").iterdir()
+    assert "cannot be read: Input/output error" in result_of(record)["reason"]
+    assert (record / "spec.toml").read_text() == ONCE
