@@ -109,7 +109,6 @@ def _recover(bench: Bench) -> Callable[[], object]:
     return bench.recover
 
 
-
 # -- what a crash leaves
 
 

@@ -149,9 +149,7 @@ class Trial:
     def _worker(self) -> list[str]:
         return [*self.command, "worker", str(self.spool), "--jobs", "2", "--drain"]
 
-    def _run(
-        self, command: list[str], *, check: bool = True, timeout_s: float = 120.0
-    ) -> subprocess.CompletedProcess[str]:
+    def _run(self, command: list[str], *, check: bool = True, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         options = {"capture_output": True, "text": True, "errors": "replace", "timeout": timeout_s}
         return subprocess.run(command, env=self.environ, cwd="/", check=check, **options)
 

@@ -163,7 +163,7 @@ def test_what_a_lost_attempt_left_running_is_ended_before_the_next(node: Node, g
     """A child that closed the lease is found by its environment."""
     detached = "import os, time; os.closerange(3, 100); open('%s', 'w').write(str(os.getpid())); time.sleep(600)"
     pid_file = gate.with_name("pid")
-    start = f"{sys.executable} -c \"{detached % pid_file}\" &"
+    start = f'{sys.executable} -c "{detached % pid_file}" &'
     script = f"""{start} until test -s {pid_file}; do sleep 0.05; done; kill -9 $PPID"""
     node.start()
     node.drop("leaky.toml", flat({"command": script}))
