@@ -1,6 +1,7 @@
 """See it work: a spool in a temporary place, a worker, real example jobs, what came of them.
 
-Ends by itself within a minute, with exit code 0 if every job ended as it should, and removes what it made.
+Ends by itself within a minute, with exit code 0 if every job ended as it should, and removes what it made. Two of the jobs
+bring a Python package along; where the package index cannot be reached, they are left out.
 
 examples:
   spooldadd demo
@@ -16,11 +17,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from importlib.resources import files
 
-from spooldadd import layout, names, spool
+from spooldadd import layout, names, spool, workdir
+from spooldadd.cli import demo_network
 from spooldadd.record import read_table
 
 # What each example has to come to: the state, the outcome, and the attempt that ended it.
@@ -31,7 +34,11 @@ EXPECTED = {
     "broken": (layout.FAILED, "exit", 1),
     "stubborn": (layout.FAILED, "timeout", 1),
     "mistaken": (layout.FAILED, "invalid", 1),
+    "fetched": (layout.DONE, "success", 1),
+    "dropped": (layout.DONE, "success", 1),
 }
+NETWORKED = ("fetched", "dropped")
+SCRIPTS = ("dropped",)
 PATIENCE_S = 55.0
 INBOX = '[transport.inbox]\nkind = "maildir"\ndirectory = "{directory}"\n'
 
@@ -64,17 +71,21 @@ def run(options: argparse.Namespace) -> int:
         return _show(root, is_kept=options.keep)
     finally:
         if not options.keep:
-            shutil.rmtree(root, ignore_errors=True)
+            _remove(root)
 
 
 def _show(root: str, *, is_kept: bool) -> int:
+    started = time.monotonic()
     place = os.path.join(root, "spool")
     spool.create(place)
-    _title(f"A spool in {place}; {len(EXPECTED)} specs are dropped into it")
-    for name in EXPECTED:
-        _drop(place, f"{name}.toml")
-    _title("A worker serves it until nothing is left to run")
-    ended = _work(root, place)
+    worker = _Worker(root, place, started + PATIENCE_S)
+    with demo_network.serving(os.path.join(root, "web")) as page:
+        shown = _choose(worker)
+        _title(f"A spool in {place}; {len(shown)} specs are dropped into it")
+        for name in shown:
+            _drop(place, f"{name}.py" if name in SCRIPTS else f"{name}.toml", page)
+        _title("A worker serves it until nothing is left to run")
+        ended = worker.serve()
     filed = _filed(place)
     _title("What is in the spool now")
     _print_tree(place)
@@ -82,16 +93,38 @@ def _show(root: str, *, is_kept: bool) -> int:
     _print_results(filed)
     _print_reasons(filed)
     is_mailed = _print_mail(_inbox(root), "broken")
-    is_good = is_mailed and ended == 0 and len(filed) == len(EXPECTED) and all(entry.is_as_expected for entry in filed)
+    is_good = is_mailed and ended == 0 and len(filed) == len(shown) and all(entry.is_as_expected for entry in filed)
     _title("Every job ended as it should" if is_good else "Not every job ended as it should")
     if is_kept:
         print(f"The spool stays in {place}: try `spooldadd --spool {place} status`.")
     return 0 if is_good else 1
 
 
-def _drop(place: str, file_name: str) -> None:
+def _choose(worker: _Worker) -> list[str]:
+    """Ask the index for what two of the jobs need; leave them out where it does not answer."""
+    _title("The package index is asked for `six`, which two of the jobs need")
+    started = time.monotonic()
+    missing = demo_network.lacks_package(worker.root, worker.command, worker.environ)
+    if not missing:
+        print(f"  ready after {time.monotonic() - started:.1f} s")
+        return list(EXPECTED)
+    print(f"  no network, or no package index: {missing}\n  so `{'` and `'.join(NETWORKED)}` are left out")
+    return [name for name in EXPECTED if name not in NETWORKED]
+
+
+def _remove(root: str) -> None:
+    """Remove all of it; Python environments are read-only, which is no obstacle here."""
+    try:
+        workdir.remove(root)
+    except OSError:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _drop(place: str, file_name: str, page: demo_network.Page) -> None:
     """Write it elsewhere and move it in, as anybody may."""
-    data = files("spooldadd").joinpath("templates", "demo", file_name).read_bytes()
+    template = f"{file_name}.txt" if file_name.endswith(".py") else file_name  # or tools would take it for a module of ours
+    data = files("spooldadd").joinpath("templates", "demo", template).read_bytes()
+    data = data.replace(b"@URL@", page.url.encode()).replace(b"@SHA256@", page.sha256.encode())
     outside = os.path.join(os.path.dirname(place), file_name)
     with open(outside, "wb") as file:
         file.write(data)
@@ -99,22 +132,39 @@ def _drop(place: str, file_name: str) -> None:
     print(f"  mv {file_name} {place}/")
 
 
-def _work(root: str, place: str) -> int:
-    """Run a worker as a person would, in an environment that no setting of the caller's changes."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("SPOOLDADD_")}
-    environ |= {"SPOOLDADD_WORK_DIR": os.path.join(root, "work"), "SPOOLDADD_INTAKE__SETTLE": "0.5s"}
-    config = os.path.join(root, "worker.toml")
-    with open(config, "w", encoding="utf-8") as file:
-        file.write(f'jobs = 3\n[mail]\nto = ["you@example.org"]\n{INBOX.format(directory=_inbox(root))}')
-    command = [sys.executable, "-m", "spooldadd", "--config", config, "worker", place, "--drain"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environ, text=True, errors="replace") as worker:
-        assert worker.stderr is not None
-        deadline = time.monotonic() + PATIENCE_S
-        for line in worker.stderr:
-            print("  " + _shortened(line.rstrip()), flush=True)
-            if time.monotonic() > deadline:
-                worker.terminate()
-        return worker.wait()
+class _Worker:
+    """A worker as a person would run it, in an environment that no setting of the caller's changes."""
+
+    def __init__(self, root: str, place: str, deadline: float) -> None:
+        self.root = root
+        self._place = place
+        self._deadline = deadline
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SPOOLDADD_")}
+        self.environ = {
+            **kept,
+            "SPOOLDADD_WORK_DIR": os.path.join(root, "work"),
+            "SPOOLDADD_CACHE_DIR": os.path.join(root, "cache"),
+            "SPOOLDADD_INTAKE__SETTLE": "0.5s",
+            "NO_PROXY": f"127.0.0.1,{kept.get('NO_PROXY', '')}",
+            "no_proxy": f"127.0.0.1,{kept.get('no_proxy', '')}",
+        }
+        config = os.path.join(root, "worker.toml")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(f'jobs = 3\n[mail]\nto = ["you@example.org"]\n{INBOX.format(directory=_inbox(root))}')
+        self.command = [sys.executable, "-m", "spooldadd", "--config", config]
+
+    def serve(self) -> int:
+        """Run it until nothing is left to run, or the time is over; show its log."""
+        command = [*self.command, "worker", self._place, "--drain"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, env=self.environ, text=True, errors="replace") as worker:
+            timer = threading.Timer(max(0.0, self._deadline - time.monotonic()), worker.terminate)
+            timer.start()
+            assert worker.stderr is not None
+            for line in worker.stderr:
+                print("  " + _shortened(line.rstrip()), flush=True)
+            code = worker.wait()
+            timer.cancel()
+        return code
 
 
 def _filed(place: str) -> list[Filed]:
