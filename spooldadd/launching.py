@@ -29,6 +29,10 @@ KINDS = (
 )
 
 
+# What only a fault of ours raises. Trouble of the host is an OSError, and is waited for.
+FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
 class NotQuiet(Exception):
     """Somebody still writes to this spec."""
 
@@ -102,6 +106,8 @@ class Launching:
             plan = make_plan(spec, claimed, self._spool.places.root, self._work_root, self._config, brought)
         except InvalidSpec as error:
             raise self._invalid(error) from error
+        except FAULTS as error:  # one spec that we cannot cope with must not end the worker, again at each start
+            raise Refused(f"spooldadd itself failed on it, please report this: {type(error).__name__}: {error}") from error
         plan.sync = self._spool.sync
         plan.spool_id = self._spool.format.id
         plan.telling = self.notices.telling(spec, claimed.job)

@@ -40,3 +40,22 @@ def test_worker_whose_launcher_died_after_an_upgrade_asks_to_be_started_again(
     assert "another release was installed" in node.said()
     node.start()
     assert result_of(node.wait_finished("after"))["attempt"] == 1
+
+
+def test_spec_on_which_we_fail_ourselves_is_filed_and_the_next_one_runs(
+    make_node: Callable[..., Node], tmp_path: Path
+) -> None:
+    """A fault of ours in planning ended the worker once, and again at each start, because the spec was still there."""
+    package = tmp_path / "spooldadd"
+    shutil.copytree(Path(spooldadd.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    planning = package / "planning.py"
+    broken = planning.read_text().replace("    plan = Plan()\n", "    plan = Plan()\n    1 / (spec.priority - 7)\n", 1)
+    assert broken != planning.read_text()
+    planning.write_text(broken)
+    environ = {"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
+    node = make_node(command=[sys.executable, "-m", "spooldadd"], environ=environ)
+    node.drop("cursed.toml", 'command = "echo cursed"\npriority = 7\n')
+    node.drop("next.toml", 'command = "echo next"\n')
+    node.drain()
+    assert "ZeroDivisionError" in result_of(node.finished("cursed"))["reason"]
+    assert result_of(node.finished("next"))["outcome"] == "success"
