@@ -104,7 +104,8 @@ def own_name(record: str, job: str) -> str:
     for place in (os.path.join(layout.ATTEMPTS, "1"), ""):
         claim = read_table(os.path.join(record, place, layout.CLAIM)) or {}
         source = layout.bare_name(str(claim.get("source") or ""))
-        if source.endswith(suffix) and names.source_job_id(source, suffix) is None:
+        is_name = not {"/", "\0"} & set(source)  # a job can write into its record, and must not lead us elsewhere
+        if is_name and source.endswith(suffix) and names.source_job_id(source, suffix) is None:
             return source
     return names.job_name(job) + suffix
 

@@ -121,8 +121,8 @@ def test_the_same_submission_is_the_same_bundle_to_the_byte(node, beside):
 def test_requirements_are_frozen_and_edited_ones_make_another_environment(node, beside):
     with Web() as web:
         index = Index(web)
-        index.add("alpha", "1.0")
-        index.add("alpha", "2.0")
+        for version in ("1.0", "2.0", "3.0"):
+            index.add("alpha", version)
         table = f'[python]\nrequirements = "requirements.txt"\nindex_url = "{index.url}"\n'
         (beside / "job.toml").write_text(f'command = ["python", "-c", "import alpha; print(alpha.VERSION)"]\n{table}')
         (beside / "requirements.txt").write_text("-r more.txt\n")
@@ -130,8 +130,12 @@ def test_requirements_are_frozen_and_edited_ones_make_another_environment(node, 
             (beside / "more.txt").write_text(f"alpha=={version}\n")
             node.run("submit", str(beside / "job.toml"), "--name", f"v{version[0]}")
         (beside / "more.txt").write_text("gone==1.0\n")
-        (node.spool / "requirements.txt").write_text("gone==1.0\n")  # what lies in the spool is asked last
+        (node.spool / "requirements.txt").write_text("alpha==3.0\n")  # what lies in the spool is asked last, ready or not
+        shutil.copy(beside / "job.toml", node.spool / "v3.toml")
+        node.drain("--jobs", "1")
+        node.run("retry", "--force", "v1")
         node.drain()
+    assert output(node.finished("v3")) == "3.0\n"
     assert [output(node.finished(name)) for name in ("v1", "v2")] == ["1.0\n", "2.0\n"]
     assert_nothing_is_left(node)
 
@@ -218,6 +222,8 @@ def test_a_bundle_that_came_in_two_parts_is_waited_for(node, beside):
     """Closed after each part, as a copy that is continued: the first part has a whole spec in it, and is not whole."""
     node.environ["SPOOLDADD_INTAKE__SETTLE"] = "3s"
     node.start()
+    node.drop("first.toml", 'command = "true"')
+    node.wait_finished("first")  # now it listens: what a scan finds has to settle, whole or not
     data = packed(("spec.toml", SHOW.encode()), ("in/data.csv", b"x" * 40_000))
     (node.spool / "parts.tar").write_bytes(data[:20_000])
     time.sleep(1.0)  # longer than the quarter of a second after which a closed file that looks whole is taken

@@ -79,6 +79,13 @@ def test_a_script_keeps_the_name_that_it_was_dropped_with(the_spool, name, own):
     assert record.own_name(again.path, again.job) == own
 
 
+@pytest.mark.parametrize("source", ["../../evil.py", "/evil.py", "a\0.py", "evil", ""])
+def test_a_claim_that_a_job_has_edited_leads_nowhere(the_spool, source):
+    found = claimed(the_spool, "a.py")
+    record.write_claim(found.path, {"attempt": 1, "source": source}, sync=False)
+    assert record.own_name(found.path, found.job) == "a.py"
+
+
 @pytest.mark.parametrize("text", ["restartable = true\n", ""])
 def test_the_policy_of_a_script_is_read_where_its_attempt_was_lost(tmp_path, text):
     (tmp_path / "spec.py").write_text(
