@@ -9,8 +9,11 @@ from spooldadd import process
 
 @pytest.fixture
 def sleeper():
-    """A process that waits for its input to end; it has done nothing since it started."""
-    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env={"MARK": "of this test"})
+    """A process that waits for its input to end; it is past its start-up, in which its memory grows."""
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env={"MARK": "of this test"})
+    assert child.stdin and child.stdout
+    child.stdin.write(b"\n")
+    assert child.stdout.read(1) == b"\n"
     yield child
     child.kill()
     child.communicate()
@@ -68,8 +71,6 @@ def test_usage_adds_up_own_pages_and_counts_shared_ones_once(sleeper):
 
 
 def test_processes_are_found_by_an_entry_of_their_environment(sleeper):
-    while process.start_ticks(sleeper.pid) is None:
-        pass
     assert process.marked(b"MARK=of this test") == [sleeper.pid]
     assert process.marked(b"MARK=of this") == []
 
