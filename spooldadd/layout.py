@@ -38,7 +38,20 @@ RESERVED = JOB_ENTRIES | {CLAIM, RESULT, BUILD_LOG, OUTPUT_LOG, STDOUT_LOG, STDE
 class Layout:
     """The paths of one spool. `id` is what its `format.toml` calls it, where that matters: another may lie there one day."""
 
-    __slots__ = ("done", "failed", "format", "id", "internal", "locks", "nodes", "notify", "root", "running", "waiting")
+    __slots__ = (
+        "done",
+        "failed",
+        "format",
+        "id",
+        "internal",
+        "locks",
+        "nodes",
+        "notify",
+        "proofs",
+        "root",
+        "running",
+        "waiting",
+    )
 
     def __init__(self, root: str, id: str = "") -> None:
         self.root = root
@@ -52,6 +65,7 @@ class Layout:
         self.locks = os.path.join(self.internal, "locks")
         self.nodes = os.path.join(self.internal, "nodes")
         self.notify = os.path.join(self.internal, "notify")
+        self.proofs = os.path.join(self.internal, "proofs")
 
     def state_directory(self, state: str) -> str:
         """Return the directory whose entries are in this state."""

@@ -13,23 +13,10 @@ import errno
 import os
 import stat
 import time
-import tomllib
 from dataclasses import dataclass
 
-from spooldadd import claim, durable, filing, layout, names, record, tomltext
-from spooldadd.errors import ClaimLost, NotASpool, SpoolError
-
-FORMAT = 1
-DURABILITIES = ("power", "process")
-
-
-@dataclass(frozen=True)
-class Format:
-    """What `.spool/format.toml` says: that this is a spool, and how it is to be used."""
-
-    durability: str = "power"
-    kind: str = "local"
-    id: str = ""  # tells the spools of one node apart, wherever they are mounted
+from spooldadd import claim, durable, filing, layout, mark, names, record
+from spooldadd.errors import ClaimLost, SpoolError
 
 
 @dataclass(frozen=True)
@@ -63,9 +50,9 @@ class Claim:
 class Spool:
     """One spool, as a process on this node uses it. Holds no state but its paths: all truth is on disk."""
 
-    def __init__(self, root: str, format: Format, holder: claim.Holder) -> None:
-        self.places = layout.Layout(root, format.id)
-        self.format = format
+    def __init__(self, root: str, marked: mark.Format, holder: claim.Holder) -> None:
+        self.places = layout.Layout(root, marked.id)
+        self.format = marked
         self.holder = holder
 
     def work_root(self, work_dir: str) -> str:
@@ -282,55 +269,13 @@ class Spool:
         return True
 
 
-def create(root: str, *, durability: str = "power") -> None:
-    """Make a spool, or complete one. Raises: SpoolError."""
-    places = layout.Layout(root)
-    try:
-        for directory in (root, places.internal, places.locks, places.nodes):
-            os.makedirs(directory, exist_ok=True)
-        for state in layout.STATES:
-            os.makedirs(places.state_directory(state), exist_ok=True)
-        if not os.path.lexists(places.format):
-            identity = names.random_part() + names.random_part()
-            text = tomltext.flat({"format": FORMAT, "kind": "local", "durability": durability, "id": identity})
-            durable.write(places.format, text.encode(), sync=True)
-    except OSError as error:
-        raise SpoolError(f"cannot make a spool in `{root}`: {error.strerror} (`{error.filename}`)") from error
-
-
 def open_spool(root: str, holder: claim.Holder | None = None) -> Spool:
     """Return the spool in this directory.
 
     Raises: NotASpool where it is none; SpoolError where it is of a newer release or cannot be read.
     """
     root = os.path.abspath(root)
-    return Spool(root, read_format(root), holder or claim.Holder())
-
-
-def read_format(root: str) -> Format:
-    """Return what marks this directory as a spool. Raises: NotASpool, SpoolError."""
-    path = layout.Layout(root).format
-    try:
-        with open(path, "rb") as file:
-            table = tomllib.load(file)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        remedy = "is the share mounted? `spooldadd init` makes a new spool"
-        raise NotASpool(f"`{root}` is not a spool: it has no `.spool/format.toml`; {remedy}") from error
-    except OSError as error:
-        raise SpoolError(f"`{path}` cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise SpoolError(f"`{path}` is damaged: {error}") from error
-    return _check_format(path, table)
-
-
-def _check_format(path: str, table: dict[str, object]) -> Format:
-    version = table.get("format")
-    if version != FORMAT:
-        raise SpoolError(f"`{path}` says format {version}; this release understands {FORMAT}: use a newer release")
-    durability = table.get("durability", "power")
-    if durability not in DURABILITIES:
-        raise SpoolError(f"`{path}`: durability is `{durability}`; it must be `power` or `process`")
-    return Format(str(durability), str(table.get("kind", "local")), str(table.get("id", "")))
+    return Spool(root, mark.read(root), holder or claim.Holder())
 
 
 def remove_unclaimed(path: str) -> None:

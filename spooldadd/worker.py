@@ -22,10 +22,9 @@ from spooldadd.crew import Crew, Report
 from spooldadd.errors import ClaimLost, NotASpool, Outdated, SpoolError
 from spooldadd.launching import Launching, NotQuiet, Refused
 from spooldadd.log import Log
-from spooldadd.nodes import NodeFile
 from spooldadd.notifying import Notifying
 from spooldadd.plan import Plan
-from spooldadd.release import __version__
+from spooldadd.presence import Presence
 from spooldadd.room import Room
 from spooldadd.sources import Sources
 from spooldadd.timers import ADOPTED_S, AWAY_S, BEAT_S, HOUSEKEEPING_S, PAUSED_S, RECOVER_S, TROUBLE_S, Timers
@@ -70,7 +69,7 @@ class Worker:
         self._adopted = Adopted(self._launching.recovery, log)
         self._room = Room(the_spool.places, settings.jobs, config.queues, self._adopted, log)
         self._sources = Sources(the_spool.places, config, self._launching, self._selector, log)
-        self._node_file = NodeFile(the_spool.places, the_spool.holder.node)
+        self._presence = Presence(the_spool, config, settings.jobs)
         self._upkeeping = Upkeeping(config, log, settings.log_arguments)
 
     # -- told from outside
@@ -315,25 +314,8 @@ class Worker:
         self._timers.beat = now + BEAT_S
         self._crew.trim(now)
         self._upkeeping.turn(time.time())
-        self._node_file.beat(self._node_table())
-
-    def _node_table(self) -> dict[str, object]:
-        holder = self.spool.holder
-        return {
-            "node": holder.node,
-            "release": __version__,
-            "pid": holder.worker_pid,
-            "boot_id": holder.boot_id,
-            "state": "draining" if self.settings.is_draining else self.state,
-            "jobs": self.settings.jobs,
-            "running": len(self._room),
-            "waiting": len(self._backlog),
-            "queues": dict(self.config.queues),
-            "suffixes": list(self.config.intake.suffixes),
-            "work_dir": self.config.work_dir,
-            "settle_s": self._sources.settle_s,
-            "scan_s": self._sources.scan_s,
-        }
+        state = "draining" if self.settings.is_draining else self.state
+        self._presence.beat(self._sources, state=state, running=len(self._room), waiting=len(self._backlog))
 
     # -- trouble
 
@@ -379,7 +361,7 @@ class Worker:
         self._notifying.leave()
         self._crew.close()
         self._sources.stop_watching()
-        self._node_file.leave()
+        self._presence.leave()
         self.log.info("worker-stopped", node=self.spool.holder.node, running=running, waiting=len(self._backlog))
 
     # -- saying

@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from importlib.resources import files
 
-from spooldadd import layout, names, spool, workdir
+from spooldadd import layout, mark, names, workdir
 from spooldadd.cli import demo_network
 from spooldadd.record import read_table
 
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 def _show(root: str, *, is_kept: bool) -> int:
     started = time.monotonic()
     place = os.path.join(root, "spool")
-    spool.create(place)
+    mark.create(place)
     worker = _Worker(root, place, started + PATIENCE_S)
     with demo_network.serving(os.path.join(root, "web")) as page:
         shown = _choose(worker)

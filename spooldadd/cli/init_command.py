@@ -5,6 +5,8 @@ Running it again completes what is missing and changes nothing that is there.
 examples:
   spooldadd init /srv/spool
   spooldadd init ~/spool --durability process    # survives killed processes, not power cuts; a third faster
+  spooldadd init /mnt/share/spool --kind shared  # several nodes' workers on one directory
+  spooldadd init ~/Sync/spool --kind synced --nodes alpha,beta
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ import argparse
 import os
 from importlib.resources import files
 
-from spooldadd import durable, spool
-from spooldadd.cli.common import say
+from spooldadd import durable, mark, names
+from spooldadd.cli.common import UsageError, say
 from spooldadd.layout import Layout
 
 
@@ -22,20 +24,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("directory", metavar="DIR", help="where to make it")
     parser.add_argument(
-        "--durability", choices=spool.DURABILITIES, default="power", help="what a finished step survives (default: power)"
+        "--durability", choices=mark.DURABILITIES, default="power", help="what a finished step survives (default: power)"
+    )
+    parser.add_argument(
+        "--kind",
+        choices=mark.KINDS,
+        help="who may claim: this node only, several nodes on one directory, or copies that a tool keeps in step "
+        "(default: shared on a network file system, else local)",
+    )
+    parser.add_argument(
+        "--nodes",
+        metavar="NAME,…",
+        type=_node_names,
+        default=(),
+        help="of a synced spool: all nodes that will ever serve it, the same on each",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Make the spool."""
     root = os.path.abspath(options.directory)
-    spool.create(root, durability=options.durability)
+    if options.kind == mark.SYNCED and not options.nodes:
+        raise UsageError("a synced spool needs `--nodes`: each drop belongs to one node of that list")
+    if options.nodes and options.kind != mark.SYNCED:
+        raise UsageError("`--nodes` is for `--kind synced`; other spools are served by whoever starts a worker")
+    mark.create(root, durability=options.durability, kind=options.kind, nodes=options.nodes)
     places = Layout(root)
     _write_once(os.path.join(places.internal, "worker.toml"), "worker.toml")
     _write_once(os.path.join(places.internal, "example.toml"), "example.toml")
     say(f"`{root}` is a spool. Serve it:\n  spooldadd worker {root}\nand, elsewhere, drop a spec into it:")
     say(f"  cp {os.path.join(places.internal, 'example.toml')} {os.path.join(root, 'hello.toml')}")
     return 0
+
+
+def _node_names(value: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+    for name in found:
+        if name != names.safe_name(name):
+            raise argparse.ArgumentTypeError(f"`{name}` is no node name: letters, digits, `.`, `_` and `-` only")
+    return found
 
 
 def _write_once(path: str, template: str) -> None:

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from spooldadd import filesystem, layout, spool, trust
+from spooldadd import filesystem, layout, mark, trust
 from spooldadd.doctor.model import Check, Subject, failed, listed, ok, warned
 from spooldadd.errors import SpooldaddError
 from spooldadd.units import format_size
@@ -21,12 +21,12 @@ FLEETING = frozenset({"tmpfs", "ramfs"})
 def check_format(subject: Subject) -> Iterator[Check]:
     """Is it a spool that this release understands?"""
     try:
-        found = spool.read_format(subject.root)
+        found = mark.read(subject.root)
     except SpooldaddError as error:
         yield failed("spool", str(error), f"`spooldadd init {subject.root}` makes one, if this is the right directory")
     else:
         yield ok(
-            "spool", f"`{subject.root}` is a {found.kind} spool of format {spool.FORMAT}, durability `{found.durability}`"
+            "spool", f"`{subject.root}` is a {found.kind} spool of format {mark.FORMAT}, durability `{found.durability}`"
         )
 
 
@@ -87,7 +87,7 @@ def check_one_filesystem(subject: Subject) -> Iterator[Check]:
 def check_kind(subject: Subject) -> Iterator[Check]:
     """What follows from the file system."""
     kind = filesystem.kind(subject.root)
-    durability = spool.read_format(subject.root).durability
+    durability = mark.read(subject.root).durability
     if kind == "fuse.sshfs":
         yield warned(
             "filesystem",

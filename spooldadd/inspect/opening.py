@@ -16,7 +16,7 @@ def open_places(root: str) -> Layout:
     """
     places = Layout(root)
     if (tables.read(places.format) or {}).get("format") != _FORMAT:
-        from spooldadd import spool  # late: it brings locks along, and is needed to explain trouble only
+        from spooldadd import mark  # late: needed to explain trouble only
 
-        spool.read_format(root)
+        mark.read(root)
     return places

@@ -10,7 +10,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from spooldadd import claim, config, durable, intake, layout, planning, process, record, recovery, spool
+from spooldadd import claim, config, durable, intake, layout, mark, planning, process, record, recovery, spool
 from spooldadd.backlog import Entry
 from spooldadd.launching import Launching
 from spooldadd.log import Log
@@ -32,7 +32,7 @@ class Bench:
         self.spool_path = self.root / "spool"
         self.lines_path = self.root / "lines"
         self.log_path = self.root / "log"
-        spool.create(str(self.spool_path))
+        mark.create(str(self.spool_path))
         self.config = CONFIG.model_copy(update={"work_dir": str(self.root / "work")})
         self.environ = planning.base_environ(self.config, {**os.environ, "LINES": str(self.lines_path)})
         self.log = Log(os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spooldadd import durable, spool, submitting
+from spooldadd import durable, mark, spool, submitting
 from spooldadd.nodes import NodeFile
 from tests.faults import sweeping
 from tests.faults.bench import Bench
@@ -107,9 +107,9 @@ def test_a_submission_whose_call_fails_says_so_and_leaves_nothing_half(error: Ca
 
 
 def test_making_a_spool_may_be_killed_and_done_again() -> None:
-    for bench, call, _status in strikes(lambda bench: spool.create(f"{bench.root}/other")):
+    for bench, call, _status in strikes(lambda bench: mark.create(f"{bench.root}/other")):
         other = Path(bench.root, "other")
-        spool.create(str(other))
+        mark.create(str(other))
         assert spool.open_spool(str(other)).format.id, call
         assert {path.name for path in other.iterdir()} == {".spool", "done", "failed", "running", "waiting"}, call
 

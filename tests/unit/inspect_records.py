@@ -6,7 +6,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from spooldadd import layout, record, spool
+from spooldadd import layout, mark, record
 
 START = datetime(2026, 11, 21, 10, 15, 0, tzinfo=UTC)
 START_S = START.timestamp()
@@ -16,7 +16,7 @@ class MadeSpool:
     """A spool whose jobs nobody runs."""
 
     def __init__(self, root: Path) -> None:
-        spool.create(str(root), durability="process")
+        mark.create(str(root), durability="process")
         self.root = root
         self.places = layout.Layout(str(root))
 

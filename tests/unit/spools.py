@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from spooldadd import lifecycle, recovery, spool
+from spooldadd import lifecycle, mark, recovery, spool
 from spooldadd.claim import Holder
 from spooldadd.layout import STATES, Layout
 
@@ -31,7 +31,7 @@ class Bench:
 
     def __init__(self, root: Path, *, durability: str = "process") -> None:
         self.root = root / "spool"
-        spool.create(str(self.root), durability=durability)
+        mark.create(str(self.root), durability=durability)
         self.spool = spool.open_spool(str(self.root), HERE)
         self.places: Layout = self.spool.places
         self.log = Events()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spooldadd import acting, claim, layout, process, record, recovery, spool
+from spooldadd import acting, claim, layout, mark, process, record, recovery, spool
 from spooldadd.acting import NotPossible
 from spooldadd.errors import NoSuchJob
 from spooldadd.inspect import jobs
@@ -19,7 +19,7 @@ JOB = "nightly.20261121T101500Z.bcdfg"
 @pytest.fixture
 def the_spool(tmp_path: Path) -> spool.Spool:
     root = str(tmp_path / "spool")
-    spool.create(root, durability="process")
+    mark.create(root, durability="process")
     start = process.start_ticks(os.getpid()) or 0
     return spool.open_spool(root, claim.Holder("node-1", process.boot_id(), os.getpid(), start))
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from spooldadd import claim, layout, process, record, recovery, spool
+from spooldadd import claim, layout, mark, process, record, recovery, spool
 from spooldadd.launching import read_policy
 from spooldadd.log import Log
 
@@ -14,7 +14,7 @@ NAMES = ("a.toml", "a.py", "a.tar", "a.py.held")
 @pytest.fixture
 def the_spool(tmp_path):
     root = str(tmp_path / "spool")
-    spool.create(root, durability="process")
+    mark.create(root, durability="process")
     return spool.open_spool(root, claim.Holder("here", process.boot_id(), 1, 1))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spooldadd import claim, doctor, layout, nodes, spool
+from spooldadd import claim, doctor, layout, mark, nodes
 from spooldadd.config import load
 from spooldadd.doctor import FAIL, OK, WARN, Check, Subject
 
@@ -16,7 +16,7 @@ LONG_AGO_S = 3 * 86400
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    spool.create(str(tmp_path / "spool"))
+    mark.create(str(tmp_path / "spool"))
     return tmp_path / "spool"
 
 

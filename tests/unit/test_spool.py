@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from spooldadd import claim, durable, names, record, spool
+from spooldadd import claim, durable, mark, names, record, spool
 from spooldadd.errors import ClaimLost, NotASpool, SpoolError
 from tests.unit.spools import SPEC, Bench, shift
 
@@ -30,10 +30,10 @@ def let_go(claimed):
 
 def test_a_spool_is_made_complete_and_making_it_again_changes_nothing(tmp_path):
     root = tmp_path / "a" / "b"
-    spool.create(str(root))
+    mark.create(str(root))
     before = (root / ".spool" / "format.toml").read_bytes()
     (root / "done").rmdir()
-    spool.create(str(root), durability="process")
+    mark.create(str(root), durability="process")
     assert (root / ".spool" / "format.toml").read_bytes() == before
     assert {path.name for path in root.iterdir()} == {".spool", "done", "failed", "running", "waiting"}
     assert spool.open_spool(str(root)).sync
@@ -55,7 +55,7 @@ def test_a_directory_that_is_no_spool_is_refused_with_the_remedy(tmp_path):
     ],
 )
 def test_a_spool_that_is_not_understood_is_left_alone(tmp_path, text, sentence):
-    spool.create(str(tmp_path))
+    mark.create(str(tmp_path))
     (tmp_path / ".spool" / "format.toml").write_text(text)
     with pytest.raises(SpoolError, match=sentence):
         spool.open_spool(str(tmp_path))
@@ -64,7 +64,7 @@ def test_a_spool_that_is_not_understood_is_left_alone(tmp_path, text, sentence):
 def test_spools_of_one_node_keep_their_work_directories_apart(tmp_path):
     roots = []
     for name in ("a", "b"):
-        spool.create(str(tmp_path / name / "spool"))
+        mark.create(str(tmp_path / name / "spool"))
         roots.append(spool.open_spool(str(tmp_path / name / "spool")).work_root("/work"))
     assert roots[0] != roots[1]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spooldadd import layout, names, nodes, spool, submitting
+from spooldadd import layout, mark, names, nodes, submitting
 from spooldadd.bundle import NoBundle
 from spooldadd.errors import SpoolError
 from spooldadd.submitting import PartlyDropped, Text
@@ -15,7 +15,7 @@ SPEC = b'command = "true"\n'
 
 @pytest.fixture
 def places(tmp_path: Path) -> layout.Layout:
-    spool.create(str(tmp_path / "spool"), durability="process")
+    mark.create(str(tmp_path / "spool"), durability="process")
     return layout.Layout(str(tmp_path / "spool"))
 
 

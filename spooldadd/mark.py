@@ -1,0 +1,81 @@
+"""What marks a directory as a spool, and says how it is to be used: `.spool/format.toml`. Also: making a spool.
+
+If we die here: `create` is repeated and completes what is missing; the mark is written last.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spooldadd import durable, filesystem, layout, names, tomltext
+from spooldadd.errors import NotASpool, SpoolError
+
+FORMAT = 1
+DURABILITIES = ("power", "process")
+LOCAL, SHARED, SYNCED = "local", "shared", "synced"
+KINDS = (LOCAL, SHARED, SYNCED)
+
+
+@dataclass(frozen=True)
+class Format:
+    """What `.spool/format.toml` says."""
+
+    durability: str = "power"
+    kind: str = LOCAL
+    id: str = ""  # tells the spools of one node apart, wherever they are mounted
+    nodes: tuple[str, ...] = ()  # of a synced spool: all nodes that serve it, the same list on each
+
+
+def create(root: str, *, durability: str = "power", kind: str | None = None, nodes: Sequence[str] = ()) -> None:
+    """Make a spool, or complete one. Without a kind: shared where other machines may write there. Raises: SpoolError."""
+    places = layout.Layout(root)
+    try:
+        for directory in (root, places.internal, places.locks, places.nodes):
+            os.makedirs(directory, exist_ok=True)
+        for state in layout.STATES:
+            os.makedirs(places.state_directory(state), exist_ok=True)
+        if not os.path.lexists(places.format):
+            if kind is None:
+                kind = SHARED if filesystem.is_network(filesystem.kind(root)) else LOCAL
+            identity = names.random_part() + names.random_part()
+            table: dict[str, object] = {"format": FORMAT, "kind": kind, "durability": durability, "id": identity}
+            if nodes:
+                table["nodes"] = list(nodes)
+            durable.write(places.format, tomltext.flat(table).encode(), sync=True)
+    except OSError as error:
+        raise SpoolError(f"cannot make a spool in `{root}`: {error.strerror} (`{error.filename}`)") from error
+
+
+def read(root: str) -> Format:
+    """Return what marks this directory as a spool. Raises: NotASpool, SpoolError."""
+    path = layout.Layout(root).format
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        remedy = "is the share mounted? `spooldadd init` makes a new spool"
+        raise NotASpool(f"`{root}` is not a spool: it has no `.spool/format.toml`; {remedy}") from error
+    except OSError as error:
+        raise SpoolError(f"`{path}` cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise SpoolError(f"`{path}` is damaged: {error}") from error
+    return _check(path, table)
+
+
+def _check(path: str, table: dict[str, object]) -> Format:
+    version = table.get("format")
+    if version != FORMAT:
+        raise SpoolError(f"`{path}` says format {version}; this release understands {FORMAT}: use a newer release")
+    durability = table.get("durability", "power")
+    if durability not in DURABILITIES:
+        raise SpoolError(f"`{path}`: durability is `{durability}`; it must be `power` or `process`")
+    kind = table.get("kind", LOCAL)
+    if kind not in KINDS:
+        raise SpoolError(f"`{path}`: kind is `{kind}`; it must be `local`, `shared` or `synced`")
+    nodes = table.get("nodes", [])
+    if not isinstance(nodes, list) or not all(isinstance(node, str) for node in nodes):
+        raise SpoolError(f"`{path}`: nodes must be a list of node names")
+    return Format(str(durability), str(kind), str(table.get("id", "")), tuple(nodes))
