@@ -15,16 +15,13 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 
 from spooldadd.cli import store
-from spooldadd.cli.common import print_json, say
+from spooldadd.cli.common import say
 from spooldadd.cli.store import Kept
-from spooldadd.config import Config
 from spooldadd.environment.environments import Environment, Environments
 from spooldadd.environment.report import Report
-from spooldadd.environment.upkeep import prune_environments
-from spooldadd.inspect import words
+from spooldadd.environment.upkeep import Bounds, prune_environments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,61 +31,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List, verify or prune."""
-    config = store.config_of(options)
-    environments = Environments(config.cache_dir, Report(say))
-    if options.action == store.PRUNE:
-        return _prune(options, config, environments)
-    if options.action == store.VERIFY:
-        return _verify(options, config, environments)
-    found = [_kept(entry, environments) for entry in environments.entries()]
-    if options.json:
-        print_json({"cache_dir": config.cache_dir, "environments": [one.table() for one in found]})
-    else:
-        print(*store.lines(found), sep="\n")
-    return 0
+    return store.run(options, _Environments)
 
 
-def _kept(entry: Environment, environments: Environments) -> Kept:
-    more: dict[str, object] = {
-        "environment": entry.key,
-        "path": entry.path,
-        "interpreter": entry.interpreter,
-        "built_at": entry.built_at,
-        "packages": list(entry.packages),
-    }
-    is_used = environments.is_used(entry.key)
-    return Kept(entry.key, entry.size_bytes, entry.used_at_s, is_used, ", ".join(entry.packages), more)
+class _Environments:
+    """The Python environments of one cache."""
 
+    plural = "environments"
+    fate = "damaged"
 
-def _verify(options: argparse.Namespace, config: Config, environments: Environments) -> int:
-    checked = len(list(environments.entries()))
-    damaged = [{"environment": entry.key, "path": entry.path, "problem": text} for entry, text in environments.verify()]
-    if options.json:
-        print_json({"cache_dir": config.cache_dir, "checked": checked, "damaged": damaged})
-    else:
-        for one in damaged:
-            print(words.show(f"{one['environment']}: {one['problem']}"))
-        sys.stdout.flush()
-        say(f"spooldadd: {checked} checked, {len(damaged)} damaged")
-    return int(bool(damaged))
+    def __init__(self, cache_dir: str) -> None:
+        self._cache_dir = cache_dir
+        self._environments = Environments(cache_dir, Report(say))
 
+    def entries(self) -> list[Kept]:
+        return [self._kept(entry) for entry in self._environments.entries()]
 
-def _prune(options: argparse.Namespace, config: Config, environments: Environments) -> int:
-    bounds = store.bounds_of(options, config)
-    gone = [
-        _kept(entry, environments) for entry in environments.surplus(max_bytes=bounds.max_bytes, max_age_s=bounds.max_age_s)
-    ]
-    freed = sum(one.size_bytes for one in gone)
-    removed = len(gone)
-    if not options.dry_run:
-        done = prune_environments(config.cache_dir, bounds, Report(say))
-        removed, freed = done.removed, done.freed_bytes
-    if options.json:
-        table = {"cache_dir": config.cache_dir, "dry_run": options.dry_run, "removed": removed, "freed_bytes": freed}
-        print_json({**table, "environments": [one.table() for one in gone]})
-        return 0
-    for one in gone:
-        print(one.name)
-    sys.stdout.flush()
-    say(f"spooldadd: {removed} {'would be' if options.dry_run else 'were'} removed, {words.size(freed)}")
-    return 0
+    def damaged(self) -> list[tuple[str, dict[str, object]]]:
+        found = self._environments.verify()
+        return [(entry.key, {"environment": entry.key, "path": entry.path, "problem": text}) for entry, text in found]
+
+    def surplus(self, bounds: Bounds) -> list[Kept]:
+        found = self._environments.surplus(max_bytes=bounds.max_bytes, max_age_s=bounds.max_age_s)
+        return [self._kept(entry) for entry in found]
+
+    def prune(self, bounds: Bounds) -> tuple[int, int]:
+        done = prune_environments(self._cache_dir, bounds, Report(say))
+        return done.removed, done.freed_bytes
+
+    def _kept(self, entry: Environment) -> Kept:
+        more: dict[str, object] = {
+            "environment": entry.key,
+            "path": entry.path,
+            "interpreter": entry.interpreter,
+            "built_at": entry.built_at,
+            "packages": list(entry.packages),
+        }
+        is_used = self._environments.is_used(entry.key)
+        return Kept(entry.key, entry.size_bytes, entry.used_at_s, is_used, ", ".join(entry.packages), more)

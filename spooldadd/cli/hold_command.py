@@ -13,42 +13,26 @@ examples:
 from __future__ import annotations
 
 import argparse
-import re
 
 from spooldadd import acting
-from spooldadd.cli import choosing
-from spooldadd.cli.common import UsageError, say
-
-# As a spec's `queue` may be called; the pattern of `spec.fields`, which would bring pydantic along.
-QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", re.ASCII)
+from spooldadd.cli import holding
+from spooldadd.cli.common import say
+from spooldadd.spool import Spool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("jobs", metavar="JOB", nargs="*", help="a job's id, or the beginning of one, or a file in the spool")
-    parser.add_argument("--queue", metavar="QUEUE", help="every job of this queue, those to come too")
-    parser.add_argument("--all", action="store_true", help="every job, those to come too")
+    holding.add_arguments(parser, "every job of this queue, those to come too", "every job, those to come too")
 
 
 def run(options: argparse.Namespace) -> int:
     """Hold what was named."""
-    refuse_mixture(options)
-    the_spool = choosing.open_for(options)
-    if not options.jobs:
-        acting.pause(the_spool, options.queue)
-        say(f"spooldadd: nothing more is started{_of(options.queue)} until `spooldadd release {_option(options.queue)}`")
-        return 0
-    found = choosing.find_all(the_spool, options.jobs)
-    done = choosing.act_on_each(found, lambda job: acting.hold(the_spool, job))
-    return 0 if len(done) == len(found) else 1
+    return holding.run(options, acting.hold, _pause)
 
 
-def refuse_mixture(options: argparse.Namespace) -> None:
-    """Refuse anything but one of: jobs, a queue, all. Raises: UsageError."""
-    if sum((bool(options.jobs), options.queue is not None, options.all)) != 1:
-        raise UsageError("name jobs, or a queue with `--queue`, or everything with `--all`")
-    if options.queue is not None and not QUEUE.fullmatch(options.queue):
-        raise UsageError(f"`{options.queue}` cannot be the name of a queue: letters, digits, `.`, `_` and `-` make one")
+def _pause(the_spool: Spool, queue: str | None) -> None:
+    acting.pause(the_spool, queue)
+    say(f"spooldadd: nothing more is started{_of(queue)} until `spooldadd release {_option(queue)}`")
 
 
 def _of(queue: str | None) -> str:

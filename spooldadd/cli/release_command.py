@@ -15,24 +15,14 @@ from __future__ import annotations
 import argparse
 
 from spooldadd import acting
-from spooldadd.cli import choosing
-from spooldadd.cli.hold_command import refuse_mixture
+from spooldadd.cli import holding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("jobs", metavar="JOB", nargs="*", help="a job's id, or the beginning of one, or a file in the spool")
-    parser.add_argument("--queue", metavar="QUEUE", help="the jobs of this queue")
-    parser.add_argument("--all", action="store_true", help="everything")
+    holding.add_arguments(parser, "the jobs of this queue", "everything")
 
 
 def run(options: argparse.Namespace) -> int:
     """Release what was named."""
-    refuse_mixture(options)
-    the_spool = choosing.open_for(options)
-    if not options.jobs:
-        acting.resume(the_spool, options.queue)
-        return 0
-    found = choosing.find_all(the_spool, options.jobs)
-    done = choosing.act_on_each(found, lambda job: acting.release(the_spool, job))
-    return 0 if len(done) == len(found) else 1
+    return holding.run(options, acting.release, acting.resume)

@@ -1,12 +1,14 @@
-"""What `env` and `cache` share: where the cache is, how much may stay, how it is shown."""
+"""What `env` and `cache` share: list, verify and prune one kind of thing in the cache of this node."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
 
-from spooldadd.cli.common import UsageError, add_json, spool_path
+from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
 from spooldadd.cli.worker_command import load_config
 from spooldadd.config import Config
 from spooldadd.environment.upkeep import Bounds
@@ -34,6 +36,25 @@ class Kept(NamedTuple):
         return {**self.more, "size_bytes": self.size_bytes, "used_at": timestamp(self.used_at_s), "in_use": self.is_used}
 
 
+class Shelf(Protocol):
+    """All things of one kind in the cache."""
+
+    plural: str  # what `--json` calls them
+    fate: str  # what `verify` says of the damaged ones
+
+    def entries(self) -> list[Kept]:
+        """Return all of them."""
+
+    def damaged(self) -> list[tuple[str, dict[str, object]]]:
+        """Read all of them; return name and table of each that is not as it was made, and see to it."""
+
+    def surplus(self, bounds: Bounds) -> list[Kept]:
+        """Return what `prune` would remove."""
+
+    def prune(self, bounds: Bounds) -> tuple[int, int]:
+        """Remove it; return how many went, and how many bytes."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the action, and what bounds `prune`."""
     parser.add_argument("action", choices=(LIST, VERIFY, PRUNE), help="what to do")
@@ -43,7 +64,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def config_of(options: argparse.Namespace) -> Config:
+def run(options: argparse.Namespace, open_shelf: Callable[[str], Shelf]) -> int:
+    """List, verify or prune what is on this shelf."""
+    config = _config_of(options)
+    shelf = open_shelf(config.cache_dir)
+    if options.action == PRUNE:
+        return _prune(options, config, shelf)
+    if options.action == VERIFY:
+        return _verify(options, config, shelf)
+    found = shelf.entries()
+    if options.json:
+        print_json({"cache_dir": config.cache_dir, shelf.plural: [one.table() for one in found]})
+    else:
+        print(*_lines(found), sep="\n")
+    return 0
+
+
+def _verify(options: argparse.Namespace, config: Config, shelf: Shelf) -> int:
+    checked = len(shelf.entries())
+    damaged = shelf.damaged()
+    if options.json:
+        print_json({"cache_dir": config.cache_dir, "checked": checked, "damaged": [table for _, table in damaged]})
+    else:
+        for name, table in damaged:
+            print(words.show(f"{name}: {table['problem']}"))
+        sys.stdout.flush()
+        say(f"spooldadd: {checked} checked, {len(damaged)} {shelf.fate}")
+    return int(bool(damaged))
+
+
+def _prune(options: argparse.Namespace, config: Config, shelf: Shelf) -> int:
+    bounds = _bounds_of(options, config)
+    gone = shelf.surplus(bounds)
+    removed, freed = len(gone), sum(one.size_bytes for one in gone)
+    if not options.dry_run:
+        removed, freed = shelf.prune(bounds)
+    if options.json:
+        table = {"cache_dir": config.cache_dir, "dry_run": options.dry_run, "removed": removed, "freed_bytes": freed}
+        print_json({**table, shelf.plural: [one.table() for one in gone]})
+        return 0
+    for one in gone:
+        print(one.name)
+    sys.stdout.flush()
+    say(f"spooldadd: {removed} {'would be' if options.dry_run else 'were'} removed, {words.size(freed)}")
+    return 0
+
+
+def _config_of(options: argparse.Namespace) -> Config:
     """Return the configuration: the spool's own, where one is named, else the node's. Raises: ConfigError; UsageError."""
     bounds = [options.older_than, options.max_size, options.dry_run or None]
     if options.action != PRUNE and any(value is not None for value in bounds):
@@ -55,14 +122,14 @@ def config_of(options: argparse.Namespace) -> Config:
     return load_config(options, root)
 
 
-def bounds_of(options: argparse.Namespace, config: Config) -> Bounds:
+def _bounds_of(options: argparse.Namespace, config: Config) -> Bounds:
     """Return what may stay: as the options say, else as the node's configuration does."""
     age_s = config.keep.cache_days * _DAY_S if options.older_than is None else options.older_than
     size_bytes = config.keep.cache_size_bytes if options.max_size is None else options.max_size
     return Bounds(max_bytes=size_bytes, max_age_s=age_s)
 
 
-def lines(found: list[Kept]) -> list[str]:
+def _lines(found: list[Kept]) -> list[str]:
     """Set them in columns, the least recently used first, and their sum below."""
     rows = []
     for one in sorted(found, key=lambda one: one.used_at_s):
