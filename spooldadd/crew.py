@@ -65,7 +65,6 @@ class Crew:
         self._launcher: subprocess.Popen[bytes] | None = None
         self._supervisors: dict[int, _Supervisor] = {}
         self._idle: list[int] = []
-        self._installed = _installed()
 
     def start(self) -> None:
         """Start the launcher where none is running.
@@ -74,7 +73,7 @@ class Crew:
         """
         if self._control is not None:
             return
-        if _installed() != self._installed:
+        if _installed() != INSTALLED:
             raise Outdated("another release was installed since this worker began; start it again. Running jobs go on")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -211,3 +210,7 @@ def _stamp(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_ino
+
+
+# Seen before anything else was done: a worker whose configuration is read again is still of the release it began with.
+INSTALLED = _installed()

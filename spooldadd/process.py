@@ -33,6 +33,17 @@ def is_alive(pid: int, start: int) -> bool:
     return pid > 0 and start_ticks(pid) == start
 
 
+def thread_state(thread_id: int) -> tuple[str, int]:
+    """Return the state of a thread of ours as one letter, and the processor time that it has used, in ticks."""
+    fields = _fields_of(f"/proc/self/task/{thread_id}/stat")
+    return ("", 0) if fields is None else (fields[0], int(fields[11]) + int(fields[12]))
+
+
+def thread_wait(thread_id: int) -> str:
+    """Return the function of the kernel in which a thread of ours sleeps; empty where it does not, or does not say."""
+    return _read(f"/proc/self/task/{thread_id}/wchan").strip("0\n")
+
+
 def become_subreaper() -> None:
     """Adopt every orphaned descendant from now on."""
     _LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -139,8 +150,12 @@ def _environ(pid: str) -> list[bytes]:
 
 
 def _stat_fields(pid: int) -> list[str] | None:
-    """Return the fields of /proc/PID/stat from the state on: the name before it may hold anything, `)` too."""
-    text = _read(f"/proc/{pid}/stat")
+    return _fields_of(f"/proc/{pid}/stat")
+
+
+def _fields_of(path: str) -> list[str] | None:
+    """Return the fields of a `stat` file from the state on: the name before it may hold anything, `)` too."""
+    text = _read(path)
     return text.rpartition(")")[2].split() or None
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import selectors
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from spooldadd import layout, recovery, spool
@@ -56,6 +57,9 @@ class Worker:
         self.log = log
         self.is_stopping = False
         self.state = "starting"
+        self.turns = 0  # a main thread that watches this loop counts them
+        self.is_up = False
+        self.on_up: Callable[[], None] = lambda: None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_read, selectors.EVENT_READ, "wake")
@@ -91,6 +95,12 @@ class Worker:
         except BlockingIOError:
             pass
 
+    @property
+    def summary(self) -> str:
+        """What it does, in one line for a person."""
+        state = "draining" if self.settings.is_draining else self.state
+        return f"{state} `{self.spool.places.root}`: {len(self._room)} running, {len(self._backlog)} waiting"
+
     # -- the loop
 
     def serve(self) -> None:
@@ -100,6 +110,8 @@ class Worker:
         self._say_started()
         try:
             self._crew.start()  # now, and not with the first job: until then another release may be installed
+            self.is_up = True
+            self.on_up()
             while not self.is_stopping and self._turn():
                 pass
         finally:
@@ -107,6 +119,7 @@ class Worker:
 
     def _turn(self) -> bool:
         """One round: what is due, then what may run, then sleep until something happens. Returns whether to go on."""
+        self.turns += 1
         try:
             self._do_due(time.monotonic())
             self._dispatch()

@@ -1,7 +1,9 @@
 """Serve a spool: watch it, claim what may run, start it, file what became of it.
 
-Runs until a signal ends it. TERM, INT and HUP end it at once; jobs that run go on by themselves and are filed all the
-same. USR1 lets it drain: nothing more is claimed, and it ends when the last job has ended.
+Runs until a signal ends it. TERM and INT end it at once; jobs that run go on by themselves and are filed all the same.
+USR1 lets it drain: nothing more is claimed, and it ends when the last job has ended. HUP has the configuration read again:
+jobs go on, and one that cannot be used is refused with its errors. A worker that was started from a terminal takes HUP
+for the terminal's end, and ends, too.
 
 examples:
   spooldadd worker /srv/spool
@@ -34,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until the end."""
     root = spool_path(options, options.directory)
+    worker, log = make_worker(options, root)
+    serving.serve(worker, log, reread=lambda: make_worker(options, root))
+    return 0
+
+
+def make_worker(options: argparse.Namespace, root: str) -> tuple[Worker, Log]:
+    """Return a worker of the configuration as it is now, and its log. Raises: ConfigError, SpoolError."""
     config = load_config(options, root)
     log_format = _log_format(config, options.log_format)
     log = Log(2, log_format, config.log.level)
@@ -47,8 +56,7 @@ def run(options: argparse.Namespace) -> int:
         environ=planning.base_environ(config, os.environ),
         log_arguments=[log_format, config.log.level],
     )
-    serving.serve(Worker(the_spool, config, settings, log), log)
-    return 0
+    return Worker(the_spool, config, settings, log), log
 
 
 def load_config(options: argparse.Namespace, root: str | None) -> Config:

@@ -59,7 +59,7 @@ def start_one(node: Node, gate: Path, name: str = "long", **keys: object) -> Pat
     return next(path for path in node.records("running") if path.name.startswith(f"{name}."))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_job_outlives_its_worker_and_is_filed_by_its_supervisor(node: Node, gate: Path, number: int):
     worker = node.start()
     start_one(node, gate)
