@@ -19,8 +19,8 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell says it
 # What passes, and is not the command's fault.
 NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-# Python or the worker ignores these; a job expects the default. The others are blocked here, and unblocked in the child.
-RESET_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGIO)
+# All that can be: Python ignores some, `nohup` others; a job expects the default. What is blocked here is unblocked there.
+RESET_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class CannotStart(Exception):  # it is an answer, not a fault of ours

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,13 @@ from tests.support import Node
 
 # A reason for a skip that CI accepts says which capability is missing, in these words.
 CAPABILITY = "needs the capability"
+
+
+def pytest_configure() -> None:
+    """Heed the signals that `nohup` or a background shell had us ignore: all that we start inherits it."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -232,7 +232,7 @@ def test_usage_is_of_the_whole_tree(node: Node) -> None:
 
 def test_small_job_is_not_said_to_have_our_own_size(node: Node) -> None:
     """The kernel counts the memory of who calls `exec` as the new program's: `sleep` seemed to need 9 MB."""
-    node.drop("small.toml", 'command = ["sleep", "0.2"]\n[limits]\nmemory = "5M"\n')
+    node.drop("small.toml", 'command = ["sleep", "1"]\n[limits]\nmemory = "5M"\n')
     node.drain()
     result = result_of(node.finished("small"))
     assert result["outcome"] == "success"

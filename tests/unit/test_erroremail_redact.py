@@ -150,16 +150,16 @@ def test_secrets_are_found_in_nested_values_without_running_their_code():
 def test_values_that_contain_themselves_and_huge_ones_are_searched_in_bounded_time():
     loop = []
     loop.append(loop)
-    begun = time.perf_counter()
+    begun = time.process_time()
     secret_values([loop, [list(range(1000)) for _ in range(1000)]], Redactor())
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize("text", ["a" * 400_000, "password" * 50_000, "-" * 400_000, "A1b/" * 100_000, "://a:" * 80_000])
 def test_redacting_takes_bounded_time_on_text_made_to_be_slow(text):
-    begun = time.perf_counter()
+    begun = time.process_time()
     Redactor()(text)
-    assert time.perf_counter() - begun < 3
+    assert time.process_time() - begun < 3
 
 
 MODULE_TOKEN = "module-level-token"

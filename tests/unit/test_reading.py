@@ -86,9 +86,9 @@ def test_dots_in_texts_and_comments_are_no_long_keys():
 
 
 def test_a_long_key_is_refused_at_once_and_not_after_minutes():
-    started = time.perf_counter()
+    started = time.process_time()
     assert "nested" in refusal(b"a." * 500_000 + b"a = 1").message
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_a_number_of_very_many_digits_is_a_problem_with_a_place():
@@ -168,7 +168,7 @@ def test_a_message_about_a_very_long_key_stays_readable():
 @pytest.mark.parametrize("tail", ['"\\"', "'''''", '\n"', "aaaaaa ", '"a".', "'", '"""\\"', "\\", '"""\\\n'])
 def test_strings_without_an_end_behind_a_long_key_are_refused_at_once(tail):
     # The search for strings once began anew at every quote when one had no end: minutes for a megabyte.
-    started = time.perf_counter()
+    started = time.process_time()
     refusal(b"a." * 200 + b"b = 1\n" + tail.encode() * (900_000 // len(tail)) + b"\x01")
     refusal(b"a = " + b"[" * 2000 + tail.encode() * (900_000 // len(tail)) + b"\x01")
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10

@@ -176,15 +176,15 @@ NESTED = "{% set x = ['aaaaaaaaaa'] %}" + "{% set x = [x, x] %}" * 40
     ids=range(42),
 )
 def test_what_would_run_for_long_or_fill_the_memory_is_refused_soon(text):
-    started = time.perf_counter()
+    started = time.process_time()
     assert fault(text, max_steps=FEW_STEPS)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_the_whole_budget_of_a_spec_is_used_up_within_seconds():
-    started = time.perf_counter()
+    started = time.process_time()
     assert "1,000,000 steps" in fault("{% for i in range(999) %}{% for j in range(999) %}{{ j }}{% endfor %}{% endfor %}")
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
 
 
 def test_the_budget_is_one_for_all_values():

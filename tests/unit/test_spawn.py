@@ -1,5 +1,6 @@
 import os
 import resource
+import signal
 
 import pytest
 
@@ -112,3 +113,15 @@ def test_no_descriptor_is_left_after_a_start_that_failed(tmp_path):
         with pytest.raises(CannotStart):
             run(str(tmp_path), ["x"], tmp_path, limits)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("limits", [None, {resource.RLIMIT_NOFILE: (64, 64)}])
+def test_a_job_ignores_no_signal_whoever_started_the_worker(tmp_path, limits):
+    # Under `nohup` every job ignored HUP, and behind `&` in a script INT too.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGINT)}
+    try:
+        _, text = run("/bin/grep", ["grep", "SigIgn", "/proc/self/status"], tmp_path, limits)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert int(text.split()[1], 16) & (1 << signal.SIGHUP - 1 | 1 << signal.SIGINT - 1) == 0

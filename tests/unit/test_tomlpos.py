@@ -166,13 +166,13 @@ def test_a_text_as_deep_as_tomllib_takes_it_is_walked_without_recursion():
 
 
 def test_a_key_of_very_many_parts_costs_no_memory_in_their_square():
-    started = time.perf_counter()
+    started = time.process_time()
     positions("a." * 100_000 + "a = 1")
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_long_text_of_one_kind_is_walked_in_one_go():
-    started = time.perf_counter()
+    started = time.process_time()
     for text in ('k = "' + "\\\\" * 200_000 + '"', 'k = """' + '""x' * 100_000 + '"""', "k = '''" + "''x" * 100_000 + "'''"):
         assert positions(text) == {("k",): (1, 1)}
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
