@@ -121,7 +121,7 @@ def _cancel_unstarted(the_spool: Spool, job: Job) -> None:
     claimer = _as_claimer(the_spool)
     seen = peek(job.spec_path)
     if job.is_drop:
-        claimed = claimer.claim_drop(os.path.basename(job.path), seen.name or job.name, seen.queue)
+        claimed = claimer.claim_drop(job.id, seen.name or job.name, seen.queue)
     else:
         claimed = claimer.claim_waiting(job.id, seen.queue)
     when = "it started" if claimed.attempt == 1 else "its next attempt"
@@ -249,7 +249,7 @@ def _rename_drop(the_spool: Spool, source: str, target: str) -> None:
     """Raises: _Moved where the drop is gone; NotPossible where the target is there already; SpoolError."""
     try:
         rename_new(source, target)
-        _make_last(the_spool, the_spool.places.root)
+        _make_last(the_spool, os.path.dirname(target))
     except FileNotFoundError as error:
         raise _Moved from error
     except FileExistsError as error:

@@ -55,18 +55,20 @@ class Spool:
         vars: Mapping[str, object] | None = None,
         queue: str | None = None,
         priority: int | None = None,
+        node: str | None = None,
     ) -> Job:
         """Check a spec, drop it, return its job.
 
         `spec` is a table, the text or bytes of a TOML file, or its path: a `str` with neither line end nor `=` is a path.
-        The other arguments are written into the dropped spec, `vars` beside those that the spec has.
+        The other arguments are written into the dropped spec, `vars` beside those that the spec has; but `node` names the
+        only node that may run it, in whose inbox it is dropped.
 
         Raises: SpecError with every problem, SpoolError; in either case nothing was dropped.
         """
         variables = {key: _as_typed(value) for key, value in (vars or {}).items()}
         changes = Changes(variables, name, queue, priority)
         prepared = _prepare(spec, changes, self.path)
-        (job_id,) = submitting.drop_all(self._core.places, [prepared], sync=self._core.sync)
+        (job_id,) = submitting.drop_all(self._core.places, [prepared], sync=self._core.sync, node=node)
         return self.job(job_id)
 
     def job(self, job_id: str) -> Job:

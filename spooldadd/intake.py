@@ -47,6 +47,7 @@ def is_conflict_copy(name: str) -> bool:
 def is_unexpected(name: str, suffixes: tuple[str, ...]) -> bool:
     """Tell whether this is a file that nobody will look at, though a person may expect it."""
     is_ours = name == layout.PAUSED or name.startswith(f"{layout.PAUSED}.") or name.endswith(layout.HELD_SUFFIX)
+    is_ours = is_ours or bool(layout.inbox_node(name))
     is_temporary = name.startswith(TEMPORARY_STARTS) or name.endswith(TEMPORARY_END)
     return not (is_ours or is_temporary or name.endswith(suffixes) or is_conflict_copy(name))
 
@@ -146,13 +147,22 @@ def _look_into(fd: int, writer: bool | None) -> Look:
 
 @dataclass(frozen=True)
 class Drop:
-    """A quiet spec in the root: what queueing needs to know about it before it is claimed."""
+    """A quiet spec: what queueing needs to know before it is claimed. Its key is its name, in an inbox with that."""
 
-    name: str
+    key: str
     peek: Peek
     dropped_at_s: float
     modified_at_s: float
     signature: Signature
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a file counts as a complete spec: how long it must stand still, how it is called, whether its clock is ours."""
+
+    settle_s: float
+    suffixes: tuple[str, ...]
+    is_local: bool
 
 
 @dataclass
@@ -165,34 +175,39 @@ class _Unsettled:
 
 
 class Intake:
-    """Follows the candidates in the root of a spool from their first sight until they are quiet."""
+    """Follows the candidates in the root of a spool, or in an inbox, from their first sight until they are quiet.
 
-    def __init__(self, root: str, *, settle_s: float, suffixes: tuple[str, ...], is_local: bool) -> None:
-        self._root = root
-        self._settle_s = settle_s
-        self._suffixes = suffixes
-        self._is_local = is_local
+    Drops are told from outside by their keys: the file's name, in an inbox behind that of the inbox.
+    """
+
+    def __init__(self, root: str, rule: Rule, inbox: str = "") -> None:
+        self._root = os.path.join(root, inbox) if inbox else root
+        self._prefix = f"{inbox}/" if inbox else ""
+        self._settle_s = rule.settle_s
+        self._suffixes = rule.suffixes
+        self._is_local = rule.is_local
         self._unsettled: dict[str, _Unsettled] = {}
         self._fresh: list[str] = []
         self._quiet: dict[str, Signature] = {}  # handed out, and what they were then
         self._again: list[str] = []
-        self.conflicts: set[str] = set()
-        self.unexpected: set[str] = set()
+        self.conflicts: Set[str] = frozenset()
+        self.unexpected: Set[str] = frozenset()
         self.no_specs: set[str] = set()  # Python files without inline metadata: quiet, and nobody's business
 
     def scan(self) -> None:
-        """List the root: forget what is gone, and put what is new in line for `examine`.
+        """List the directory: forget what is gone, and put what is new in line for `examine`.
 
-        Raises: OSError where the root cannot be listed.
+        Raises: OSError where it cannot be listed.
         """
         names = set(os.listdir(self._root))
         for name in self._quiet.keys() - names:
-            self.forget(name)
+            self._forget(name)
         self._look_again()
         for name in [name for name in self._unsettled if name not in names]:
             del self._unsettled[name]
-        self.conflicts = {name for name in names if is_conflict_copy(name) and name.endswith(self._suffixes)}
-        self.unexpected = {name for name in names - layout.ROOT_ENTRIES if is_unexpected(name, self._suffixes)}
+        conflicts = {name for name in names if is_conflict_copy(name) and layout.bare_name(name).endswith(self._suffixes)}
+        unexpected = {name for name in names - layout.ROOT_ENTRIES if is_unexpected(name, self._suffixes)}
+        self.conflicts, self.unexpected = map(self._keys, (conflicts, unexpected))
         new = names - self._quiet.keys() - self._unsettled.keys()
         self._fresh = [name for name in new if is_candidate(name, self._suffixes)]
 
@@ -230,22 +245,30 @@ class Intake:
                 drops.append(drop)
         return drops
 
-    def doubt(self, name: str, now: float) -> None:
+    def owns(self, key: str) -> bool:
+        """Tell whether a drop of this key would be in this directory."""
+        return os.path.dirname(key) == self._prefix.rstrip("/")
+
+    def doubt(self, key: str, now: float) -> None:
         """Wait for this file to settle from now on: it turned out to be unfinished."""
-        self.forget(name)
+        name = key.removeprefix(self._prefix)
+        self._forget(name)
         found = look(os.path.join(self._root, name))
         if found is not None:
             self._unsettled[name] = _Unsettled(signature(found.status), now, now + self._settle_s)
 
-    def forget(self, name: str) -> None:
+    def forget(self, key: str) -> None:
         """A file of this name is no longer ours to claim; a new one is a new drop."""
-        self._quiet.pop(name, None)
-        self.no_specs.discard(name)
+        self._forget(key.removeprefix(self._prefix))
+
+    def forget_all(self) -> None:
+        """Nothing here is ours to claim any more."""
+        self._quiet, self._unsettled, self._fresh = {}, {}, []
 
     @property
     def known(self) -> Set[str]:
-        """The names of those that were handed out and not forgotten since."""
-        return self._quiet.keys()
+        """The keys of those that were handed out and not forgotten since."""
+        return self._keys(self._quiet.keys())
 
     @property
     def next_at(self) -> float | None:
@@ -256,6 +279,13 @@ class Intake:
     def unsettled(self) -> int:
         """How many candidates may still be written to."""
         return len(self._unsettled)
+
+    def _forget(self, name: str) -> None:
+        self._quiet.pop(name, None)
+        self.no_specs.discard(self._prefix + name)
+
+    def _keys(self, names: Set[str]) -> Set[str]:
+        return {self._prefix + name for name in names} if self._prefix else names
 
     def _look_again(self) -> None:
         """What was edited while it waited counts as new. Events tell it sooner, but not everywhere."""
@@ -274,7 +304,7 @@ class Intake:
                 return False
         except FileNotFoundError:
             pass
-        self.forget(name)
+        self._forget(name)
         return True
 
     def _check(self, name: str, now: float, wall_s: float | None) -> Drop | None:
@@ -298,9 +328,9 @@ class Intake:
         del self._unsettled[name]
         self._quiet[name] = entry.signature
         if not forms.is_meant(os.path.join(self._root, name), name):
-            self.no_specs.add(name)
+            self.no_specs.add(self._prefix + name)
             return None
-        return _drop(name, found)
+        return _drop(self._prefix + name, found)
 
     def _stood_still(self, found: Look, wall_s: float | None) -> bool:
         """A file that was there before us: on a local disk, whose clock is ours, its change time tells the same."""
@@ -309,11 +339,11 @@ class Intake:
         return found.status.st_size > 0 and found.status.st_ctime + self._settle_s <= wall_s
 
 
-def _drop(name: str, found: Look) -> Drop:
+def _drop(key: str, found: Look) -> Drop:
     data = found.data or b""
     status = found.status
-    seen = peek_script(data) if forms.is_script(found.member or name) else peek(data)
-    return Drop(name, seen, status.st_ctime, status.st_mtime, signature(status))
+    seen = peek_script(data) if forms.is_script(found.member or key) else peek(data)
+    return Drop(key, seen, status.st_ctime, status.st_mtime, signature(status))
 
 
 def _looks_complete(name: str, found: Look) -> bool:

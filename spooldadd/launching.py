@@ -52,7 +52,7 @@ class Launching:
         self._spool = the_spool
         self._config = config
         self._log = log
-        self._trust = trust.of_config(config.trust.owners, config.trust.groups)
+        self.trust = trust.of_config(config.trust.owners, config.trust.groups)
         self._work_root = the_spool.work_root(config.work_dir)
         self.notices = Notices(the_spool, config, log)
         self.recovery = recovery.Context(the_spool, log, read_policy, self._work_root, note=self.notices.leave)
@@ -61,9 +61,9 @@ class Launching:
         """Return what queueing needs to know about a drop."""
         not_before = drop.peek.not_before
         return Entry(
-            key=drop.name,
+            key=drop.key,
             is_record=False,
-            name=drop.peek.name or os.path.splitext(drop.name)[0],
+            name=drop.peek.name or os.path.splitext(os.path.basename(drop.key))[0],
             queue=drop.peek.queue,
             priority=drop.peek.priority,
             since_s=drop.modified_at_s,
@@ -76,6 +76,15 @@ class Launching:
         if found is None or found.data is None:
             return peek(b"")
         return peek_script(found.data) if forms.is_script(found.member or spec_path) else peek(found.data)
+
+    def may_run(self, path: str, seen: Peek) -> bool:
+        """Tell whether this node may run the job of a waiting record."""
+        del seen
+        try:
+            bound = layout.bound_nodes(os.listdir(path))
+        except OSError:
+            return False  # somebody has just claimed it, or it is no directory
+        return not bound or self._config.node in bound
 
     def claim(self, entry: Entry) -> spool.Claim:
         """Claim the job of this entry. Raises: ClaimLost, SpoolError."""
@@ -209,7 +218,7 @@ class Launching:
         if found.status.st_size > most_bytes:
             size, most = format_size(found.status.st_size), format_size(most_bytes)
             return f"is {size} long; such a spec has at most {most}: put data into files of their own"
-        objection = self._trust.objection(found.status, "")
+        objection = self.trust.objection(found.status, "")
         if objection:
             return objection.strip()
         if found.data is None and not found.fault:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from spooldadd import forms
+from spooldadd import forms, names
 
 RUNNING, WAITING, DONE, FAILED = "running", "waiting", "done", "failed"
 STATES = (WAITING, RUNNING, DONE, FAILED)
@@ -13,6 +13,9 @@ PAUSED = "paused"
 WAKE = ".wake"  # `touch` it, and the workers look at once
 ROOT_ENTRIES = frozenset({*STATES, INTERNAL, PAUSED})
 HELD_SUFFIX = ".held"
+# Before the name of a node: a directory in the root, whose drops are for that node alone. A file of that name in a record
+# says so of a job that is on its way.
+INBOX = "@"
 
 SPEC = "spec.toml"
 SPEC_SCRIPT = "spec.py"
@@ -33,6 +36,11 @@ NOW = "now"  # a waiting record with this file does not wait for its time
 JOB_ENTRIES = frozenset({*SPECS, ATTEMPTS, HOLD})
 # What `[keep]` may not overwrite.
 RESERVED = JOB_ENTRIES | {CLAIM, RESULT, BUILD_LOG, OUTPUT_LOG, STDOUT_LOG, STDERR_LOG, PROBLEMS, CANCEL, NOW}
+
+
+TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Layout:
@@ -78,6 +86,23 @@ class Layout:
     def pause_files(self, queue: str) -> tuple[str, str]:
         """Return the files that stop claiming while they exist: for all, and for this queue."""
         return os.path.join(self.root, PAUSED), os.path.join(self.root, f"{PAUSED}.{queue}")
+
+
+def inbox(node: str) -> str:
+    """Return the name of the directory whose drops are for this node alone."""
+    return INBOX + node
+
+
+def inbox_node(name: str) -> str:
+    """Return the node of an inbox, of the key of a drop in one, or of such a file in a record; empty where it is none."""
+    first = name.partition("/")[0]
+    node = first.removeprefix(INBOX)
+    return node if first.startswith(INBOX) and names.safe_name(node) == node else ""
+
+
+def bound_nodes(entries: Iterable[str]) -> list[str]:
+    """Return the nodes that alone may run a job whose record has these entries; none where any node may."""
+    return sorted(node for node in map(inbox_node, entries) if node)
 
 
 def bare_name(file_name: str) -> str:

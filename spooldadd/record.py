@@ -103,7 +103,8 @@ def own_name(record: str, job: str) -> str:
         return names.job_name(job) + suffix  # nobody asks how a TOML file was called, and to look costs a read
     for place in (os.path.join(layout.ATTEMPTS, "1"), ""):
         claim = read_table(os.path.join(record, place, layout.CLAIM)) or {}
-        source = layout.bare_name(str(claim.get("source") or ""))
+        inbox, _, source = layout.bare_name(str(claim.get("source") or "")).rpartition("/")
+        source = source if not inbox or layout.inbox_node(inbox) == inbox.removeprefix(layout.INBOX) else ""
         is_name = not {"/", "\0"} & set(source)  # a job can write into its record, and must not lead us elsewhere
         if is_name and source.endswith(suffix) and names.source_job_id(source, suffix) is None:
             return source
@@ -122,7 +123,7 @@ def rotate(record: str, attempt: int, *, sync: bool) -> None:
     """
     if read_claim(record, attempt) is not None:
         return
-    left = [entry for entry in _entries(record) if entry not in layout.JOB_ENTRIES]
+    left = [entry for entry in _entries(record) if entry not in layout.JOB_ENTRIES and not layout.inbox_node(entry)]
     if not left:
         return
     number = max(1, last_attempt(record))

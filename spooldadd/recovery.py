@@ -142,7 +142,7 @@ def _recover_held(context: Context, name: names.RecordName) -> Found:
 
 
 def _holds_nothing(path: str) -> bool:
-    return all(entry in (layout.CLAIM, layout.CANCEL) or entry.startswith(".") for entry in os.listdir(path))
+    return all(spool.is_of_claimer(entry) or entry.startswith(".") for entry in os.listdir(path))
 
 
 def _remove(context: Context, name: names.RecordName) -> Found:

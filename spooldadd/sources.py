@@ -1,4 +1,4 @@
-"""Where jobs come from: drops in the root and records in `waiting/`, found by scans, and sooner by events."""
+"""Where jobs come from: drops in the root and in our inbox, records in `waiting/`. Found by scans, and sooner by events."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import time
 from spooldadd import filesystem, forms, intake, layout
 from spooldadd.backlog import Entry
 from spooldadd.config import Config
+from spooldadd.inbox import Inbox
+from spooldadd.intake import Intake
 from spooldadd.launching import Launching
 from spooldadd.layout import Layout
 from spooldadd.log import Log
@@ -29,7 +31,7 @@ EXAMINE_AT_ONCE = 256
 
 
 class Sources:
-    """Follows the root and `waiting/` of one spool. Watches are registered with the selector, with the watch as data."""
+    """Follows the root, our inbox and `waiting/` of one spool. The selector gets each watch, as its own data."""
 
     def __init__(
         self, places: Layout, config: Config, launching: Launching, selector: selectors.BaseSelector, log: Log
@@ -46,21 +48,30 @@ class Sources:
         if settle_s is None:
             settle_s = NETWORK_SETTLE_S if is_network else SETTLE_S
         self.settle_s = settle_s
-        self.intake = intake.Intake(places.root, settle_s=settle_s, suffixes=config.intake.suffixes, is_local=not is_network)
-        self.waiting = WaitingRecords(places, launching.peek_record)
-        self._root_watch, self._waiting_watch = Watch(places.root), Watch(places.waiting)
+        rule = intake.Rule(settle_s, config.intake.suffixes, is_local=not is_network)
+        self._inbox = Inbox(places, config.node, launching.trust, log)
+        self._is_inbox_ready = True
+        self._intakes = (Intake(places.root, rule), Intake(places.root, rule, self._inbox.name))
+        self.waiting = WaitingRecords(places, launching.peek_record, launching.may_run)
+        self._drop_watches = {Watch(places.root): self._intakes[0], Watch(self._inbox.path): self._intakes[1]}
+        self._waiting_watch = Watch(places.waiting)
         self._noticed: set[str] = set()
         self.scan_at = 0.0  # by the monotonic clock; set to 0 to scan at once
         self.pause_was_touched = False
         self._clock_offset_s = time.time() - time.monotonic()
 
     def scan(self, now: float, *, has_backlog: bool) -> list[Entry]:
-        """List the root and the waiting records; return the records that are new. New drops come from `examine`.
+        """List the root, our inbox and the waiting records; return the records that are new. New drops come from `examine`.
 
         Raises: OSError where the spool cannot be listed.
         """
+        self._is_inbox_ready = self._inbox.is_ready()
         self._look_after_watches(is_wanted=not has_backlog)
-        self.intake.scan()
+        for found in self._intakes:
+            if self._is_inbox_ready or found is self._intakes[0]:
+                found.scan()
+            else:
+                found.forget_all()
         entries = self.waiting.scan()
         self._say_unexpected()
         took_s = time.monotonic() - now
@@ -71,9 +82,11 @@ class Sources:
     def examine(self, now: float) -> list[Entry]:
         """Return the drops that are quiet now, of those that were due and of some that are new."""
         self._heed_clock(time.time() - now)
-        drops = self.intake.due(now)
-        if self.intake.has_fresh:
-            drops += self.intake.examine(now, time.time(), EXAMINE_AT_ONCE)
+        drops = []
+        for found in self._intakes:
+            drops += found.due(now)
+            if found.has_fresh:
+                drops += found.examine(now, time.time(), EXAMINE_AT_ONCE)
         self._say_no_specs()
         return [self._launching.entry_of(drop) for drop in drops]
 
@@ -90,7 +103,7 @@ class Sources:
             if hint.name == layout.WAKE:
                 self.scan_at = 0.0
             self.pause_was_touched |= hint.name.startswith(layout.PAUSED)
-            drop = self.intake.hint(hint, now)
+            drop = self._drop_watches[watch].hint(hint, now)
             if drop is not None:
                 drops.append(drop)
         return [self._launching.entry_of(drop) for drop in drops]
@@ -109,7 +122,16 @@ class Sources:
         if entry.is_record:
             self.waiting.forget(entry.key)
         else:
-            self.intake.forget(entry.key)
+            self._intake_of(entry.key).forget(entry.key)
+
+    def doubt(self, entry: Entry, now: float) -> None:
+        """Wait for this drop to settle from now on: it turned out to be unfinished."""
+        self._intake_of(entry.key).doubt(entry.key, now)
+
+    @property
+    def known_drops(self) -> set[str]:
+        """The keys of the drops that were handed out and not forgotten since."""
+        return set().union(*(found.known for found in self._intakes))
 
     def listen_again(self) -> None:
         """The backlog is gone: from here on events are worth more than they cost."""
@@ -118,31 +140,42 @@ class Sources:
 
     def stop_watching(self) -> None:
         """Ask for no more events."""
-        for watch in (self._root_watch, self._waiting_watch):
+        for watch in self._watches:
             self._stop(watch)
 
     @property
     def is_watching(self) -> bool:
         """Tell whether events are asked for now."""
-        return self._root_watch.is_on
+        return self._waiting_watch.is_on
 
     @property
     def is_settled(self) -> bool:
         """Tell whether nothing that was seen has still to be looked at or to settle."""
-        return not self.intake.has_fresh and not self.intake.unsettled
+        return not any(found.has_fresh or found.unsettled for found in self._intakes)
 
     @property
     def next_at(self) -> float:
         """When, by the monotonic clock, there is something to do here without an event."""
-        if self.intake.has_fresh:
+        if any(found.has_fresh for found in self._intakes):
             return 0.0
-        return self.scan_at if self.intake.next_at is None else min(self.scan_at, self.intake.next_at)
+        times = [found.next_at for found in self._intakes if found.next_at is not None]
+        return min([self.scan_at, *times])
+
+    @property
+    def _watches(self) -> tuple[Watch, ...]:
+        return (*self._drop_watches, self._waiting_watch)
+
+    def _intake_of(self, key: str) -> Intake:
+        return next(found for found in self._intakes if found.owns(key))
 
     def _look_after_watches(self, *, is_wanted: bool) -> None:
         """Listen while idle; replace a watch that went deaf."""
         if not self.events_work:
             return
-        for watch in (self._root_watch, self._waiting_watch):
+        for watch in self._watches:
+            if watch.path == self._inbox.path and not self._is_inbox_ready:
+                self._stop(watch)
+                continue
             trouble = watch.trouble(os.stat(watch.path)) if watch.is_on else None
             if trouble:
                 self._log.warning("watch-replaced", path=watch.path, reason=trouble, then="listening anew")
@@ -177,15 +210,18 @@ class Sources:
 
     def _say_unexpected(self) -> None:
         """Say once of each file that nobody will look at it."""
-        for name in sorted(self.intake.conflicts - self._noticed):
+        conflicts = set().union(*(found.conflicts for found in self._intakes))
+        unexpected = set().union(*(found.unexpected for found in self._intakes))
+        for name in sorted(conflicts - self._noticed):
             self._log.warning("conflict-copy", file=name, then="it is not run; compare and remove it")
-        for name in sorted(self.intake.unexpected - self._noticed):
+        for name in sorted(unexpected - self._noticed):
             suffixes = ", ".join(self._config.intake.suffixes)
             self._log.info("ignored", file=name, reason=f"its name does not end in {suffixes}")
-        self._noticed |= self.intake.conflicts | self.intake.unexpected
+        self._noticed |= conflicts | unexpected
 
     def _say_no_specs(self) -> None:
         """A Python file that another spec names may lie in the spool; who meant it as a spec has to hear of it."""
-        for name in sorted(self.intake.no_specs - self._noticed):
-            self._log.info("ignored", file=name, reason=f"it has no line `{forms.OPENING}`, so it is no spec")
-        self._noticed |= self.intake.no_specs
+        for found in self._intakes:
+            for name in sorted(found.no_specs - self._noticed):
+                self._log.info("ignored", file=name, reason=f"it has no line `{forms.OPENING}`, so it is no spec")
+            self._noticed |= found.no_specs

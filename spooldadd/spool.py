@@ -67,13 +67,13 @@ class Spool:
     # -- claims
 
     def claim_drop(self, source: str, name: str, queue: str) -> Claim:
-        """Claim a spec that waits in the root, as a new job of this name.
+        """Claim a spec that waits in the root or in an inbox, as a new job of this name.
 
         Raises: ClaimLost where somebody else took it or it is gone; SpoolError where the spool cannot be written.
         """
         submitted_at_s = self._dropped_at_s(source)
         bare = layout.bare_name(source)  # who cancels a held drop claims it too
-        given = names.source_job_id(bare, os.path.splitext(bare)[1])
+        given = names.source_job_id(os.path.basename(bare), os.path.splitext(bare)[1])
         if given is not None and not self.has_job(given):
             job = given
         else:
@@ -83,6 +83,7 @@ class Spool:
         target = os.path.join(claimed.path, layout.spec_entry(source))
         try:
             os.mkdir(claimed.path)
+            self._bind(claimed.path, source)
             record.write_claim(claimed.path, self._claim_table(claimed), sync=self.sync)
             won = _rename_in(os.path.join(self.places.root, source), target)
         except OSError as error:
@@ -91,7 +92,7 @@ class Spool:
         if not won:
             self._withdraw(claimed)
             raise ClaimLost(f"`{source}` is no longer in `{self.places.root}`: somebody else has it")
-        self._make_last(claimed, claimed.path, self.places.running, self.places.root)
+        self._make_last(claimed, claimed.path, self.places.running, os.path.dirname(os.path.join(self.places.root, source)))
         return claimed
 
     def claim_waiting(self, job: str, queue: str) -> Claim:
@@ -237,6 +238,12 @@ class Spool:
             "source": claimed.source,
         }
 
+    def _bind(self, path: str, source: str) -> None:
+        """Note in a new record that one node alone may run its job, now and later: an empty file of the inbox's name."""
+        node = layout.inbox_node(source)
+        if node:
+            durable.write(os.path.join(path, layout.inbox(node)), b"", sync=self.sync)
+
     def _withdraw(self, claimed: Claim) -> None:
         """Remove a record that got no spec."""
         try:
@@ -261,11 +268,12 @@ class Spool:
         try:
             durable.rename_new(spec, target)
         except OSError as error:
-            if error.errno in (errno.EEXIST, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            is_inbox_gone = error.errno == errno.ENOENT and not os.path.lexists(os.path.dirname(target))
+            if is_inbox_gone or error.errno in (errno.EEXIST, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
                 return False
             raise
         if self.sync:
-            durable.sync_directory(self.places.root)
+            durable.sync_directory(os.path.dirname(target))
         return True
 
 
@@ -281,9 +289,14 @@ def open_spool(root: str, holder: claim.Holder | None = None) -> Spool:
 def remove_unclaimed(path: str) -> None:
     """Remove a record that holds no spec and nothing of a job. Raises: OSError, ENOTEMPTY where it holds more."""
     for entry in os.listdir(path):
-        if entry in (layout.CLAIM, layout.CANCEL) or durable.is_temporary(entry):
+        if is_of_claimer(entry) or durable.is_temporary(entry):
             os.unlink(os.path.join(path, entry))
     os.rmdir(path)
+
+
+def is_of_claimer(entry: str) -> bool:
+    """Tell whether this entry of a record says nothing of a job, only of who claimed it or means to."""
+    return entry in (layout.CLAIM, layout.CANCEL) or bool(layout.inbox_node(entry))
 
 
 def spec_status(record_path: str) -> os.stat_result | None:

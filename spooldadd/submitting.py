@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from spooldadd import durable, forms, layout, names
+from spooldadd import durable, forms, inbox, layout, names
 from spooldadd.errors import SpecError, SpoolError
 from spooldadd.layout import Layout
 
@@ -73,18 +73,23 @@ def drop(places: Layout, data: bytes, name: str, *, sync: bool) -> str:
     return drop_all(places, [Text(name, data)], sync=sync)[0]
 
 
-def drop_all(places: Layout, specs: Iterable[Droppable], *, sync: bool, is_held: bool = False) -> list[str]:
-    """Drop specs in this order; return the ids of their jobs.
+def drop_all(
+    places: Layout, specs: Iterable[Droppable], *, sync: bool, is_held: bool = False, node: str | None = None
+) -> list[str]:
+    """Drop specs in this order, into the inbox of a node where one is named; return the ids of their jobs.
 
     Raises: PartlyDropped, a SpoolError, with those that were dropped before the spool failed; SpecError where the first
     of them could not be written because of itself.
     """
     jobs: list[str] = []
+    directory = places.root if node is None else os.path.join(places.root, layout.inbox(node))
     try:
+        if node is not None:
+            inbox.make(places.root, layout.inbox(node))
         for spec in specs:
-            jobs.append(_drop_one(places, spec, is_held=is_held, sync=sync))
+            jobs.append(_drop_one(places, directory, spec, is_held=is_held, sync=sync))
         if sync:
-            durable.sync_directory(places.root)
+            durable.sync_directory(directory)
     except OSError as error:
         raise PartlyDropped(_trouble(places, error), jobs) from error
     except SpecError as error:
@@ -94,18 +99,18 @@ def drop_all(places: Layout, specs: Iterable[Droppable], *, sync: bool, is_held:
     return jobs
 
 
-def _drop_one(places: Layout, spec: Droppable, *, is_held: bool, sync: bool) -> str:
+def _drop_one(places: Layout, directory: str, spec: Droppable, *, is_held: bool, sync: bool) -> str:
     suffix = spec.suffix + layout.HELD_SUFFIX if is_held else spec.suffix
     for _ in range(MAX_DRAWS):
         job = names.new_job_id(spec.name, time.time(), names.random_part())
-        temporary = os.path.join(places.root, f"{durable.TEMPORARY}{job}")  # without the suffix: one for all forms
+        temporary = os.path.join(directory, f"{durable.TEMPORARY}{job}")  # without the suffix: one for all forms
         try:
             durable.write_new_by(temporary, spec.write, sync=sync)
         except FileExistsError:
             continue
         try:
-            if not _is_known(places, job):
-                os.rename(temporary, os.path.join(places.root, job + suffix))
+            if not _is_known(places, directory, job):
+                os.rename(temporary, os.path.join(directory, job + suffix))
                 return job
         except OSError:
             os.unlink(temporary)
@@ -114,11 +119,11 @@ def _drop_one(places: Layout, spec: Droppable, *, is_held: bool, sync: bool) -> 
     raise SpoolError(f"no free job id for `{spec.name}` in `{places.root}` after {MAX_DRAWS} draws")
 
 
-def _is_known(places: Layout, job: str) -> bool:
+def _is_known(places: Layout, directory: str, job: str) -> bool:
     """Tell whether this id is in use. Looks in the order in which a job moves, so none slips through while it moves on."""
-    root, running = places.root, places.running
+    running = places.running
     for suffix in forms.SUFFIXES:
-        if any(os.path.lexists(os.path.join(root, job + suffix + held)) for held in ("", layout.HELD_SUFFIX)):
+        if any(os.path.lexists(os.path.join(directory, job + suffix + held)) for held in ("", layout.HELD_SUFFIX)):
             return True
     if any(entry.startswith(f"{job}.") for entry in os.listdir(running)):
         return True
@@ -133,24 +138,29 @@ def _trouble(places: Layout, error: OSError) -> str:
 # -- who will take it
 
 
-def unserved(places: Layout, suffixes: Iterable[str] = (forms.TOML,)) -> str | None:
-    """Say that nobody takes files with one of these suffixes, or return None where somebody does, or we cannot know."""
+def unserved(places: Layout, suffixes: Iterable[str] = (forms.TOML,), node: str | None = None) -> str | None:
+    """Say that nobody takes files with one of these suffixes, or return None where somebody does, or we cannot know.
+
+    With a node: that this one does not.
+    """
     from spooldadd import filesystem  # late, both: `drop` alone asks neither
     from spooldadd.inspect import workers
 
-    found = workers.all_nodes(places)
-    serving = [node for node in found if node.is_serving]
-    refused = [suffix for suffix in suffixes if not any(_takes(node, suffix) for node in serving)]
+    found = [one for one in workers.all_nodes(places) if node in (None, one.name)]
+    serving = [one for one in found if one.is_serving]
+    refused = [suffix for suffix in suffixes if not any(_takes(one, suffix) for one in serving)]
     if not refused:
         return None
+    who = "worker" if node is None else f"worker of node `{node}`"
     if serving:
-        return f"no worker of `{places.root}` takes `{refused[0]}` files, which is how what was submitted is called"
-    remedy = f"the job waits until one does: `spooldadd worker {places.root}`"
+        return f"no {who} of `{places.root}` takes `{refused[0]}` files, which is how what was submitted is called"
+    option = "" if node is None else f" --node {node}"
+    remedy = f"the job waits until one does: `spooldadd worker {places.root}{option}`"
     if not found:
-        return f"no worker has ever served `{places.root}`; {remedy}"
+        return f"no {who} has ever served `{places.root}`; {remedy}"
     if filesystem.is_network(filesystem.kind(places.root)):
         return None
-    return f"no worker serves `{places.root}` now; {remedy}"
+    return f"no {who} serves `{places.root}` now; {remedy}"
 
 
 def _takes(node: Node, suffix: str) -> bool:

@@ -16,11 +16,14 @@ from spooldadd.spec import Peek
 class WaitingRecords:
     """Follows the entries of `waiting/`. A record is read again only when something in it changed."""
 
-    def __init__(self, places: layout.Layout, peek_record: Callable[[str], Peek]) -> None:
+    def __init__(
+        self, places: layout.Layout, peek_record: Callable[[str], Peek], may_run: Callable[[str, Peek], bool]
+    ) -> None:
         self._places = places
+        self._may_run = may_run
         self._peek = peek_record
         self._seen: dict[str, int] = {}
-        self.known: set[str] = set()  # what may be claimed: in `waiting/` and not held
+        self.known: set[str] = set()  # what may be claimed: in `waiting/`, not held, and for this node
 
     def scan(self) -> list[Entry]:
         """Return an entry for each record that is new or changed and not held. Raises: OSError."""
@@ -30,7 +33,7 @@ class WaitingRecords:
         return [entry for entry in map(self.add, present) if entry is not None]
 
     def add(self, job: str) -> Entry | None:
-        """Return the entry of this record if it is new or changed and not held."""
+        """Return the entry of this record if it is new or changed, not held, and for this node."""
         path = os.path.join(self._places.waiting, job)
         changed_ns = self._changed_ns(job)
         if changed_ns is None:
@@ -39,11 +42,12 @@ class WaitingRecords:
         if self._seen.get(job) == changed_ns:
             return None
         self._seen[job] = changed_ns
-        if self._is_held(job):
+        peek = self._peek(layout.find_spec(path))
+        if self._is_held(job) or not self._may_run(path, peek):
             self.known.discard(job)
             return None
         self.known.add(job)
-        return self._entry(job, path)
+        return self._entry(job, path, peek)
 
     def read_again(self) -> None:
         """Let the next scan return every entry anew."""
@@ -70,8 +74,7 @@ class WaitingRecords:
             return None
         return status.st_mtime_ns if stat.S_ISDIR(status.st_mode) else None
 
-    def _entry(self, job: str, path: str) -> Entry:
-        peek = self._peek(layout.find_spec(path))
+    def _entry(self, job: str, path: str, peek: Peek) -> Entry:
         times = [due_at_s(path, time.time()), peek.not_before.timestamp() if peek.not_before else None]
         given = [at_s for at_s in times if at_s is not None]
         return Entry(

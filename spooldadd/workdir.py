@@ -79,7 +79,7 @@ def keep(work_dir: str, record: str, patterns: list[str], *, sync: bool) -> tupl
     for name in sorted(_files(work_dir)):
         if not any(matches(name.split("/"), pattern.split("/")) for pattern in patterns):
             continue
-        if name.split("/")[0] in layout.RESERVED or durable.is_temporary(name):
+        if name.split("/")[0] in layout.RESERVED or layout.inbox_node(name) or durable.is_temporary(name):
             refused.append(f"`{name}` was not kept: the record has a file of that name itself")
             continue
         try:

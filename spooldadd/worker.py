@@ -178,7 +178,7 @@ class Worker:
         """Find what is new, and forget what is gone."""
         entries = self._sources.scan(now, has_backlog=self._has_backlog())
         self._take_in(entries)
-        for key in self._backlog.keys(is_record=False) - self._sources.intake.known:
+        for key in self._backlog.keys(is_record=False) - self._sources.known_drops:
             self._backlog.discard(key, is_record=False)
         for key in self._backlog.keys(is_record=True) - self._sources.waiting.known:
             self._backlog.discard(key, is_record=True)
@@ -239,7 +239,7 @@ class Worker:
             self._sources.waiting.add(entry.key)
             self._put_off.add(entry, time.monotonic() + self._sources.settle_s)
         else:
-            self._sources.intake.doubt(entry.key, time.monotonic())
+            self._sources.doubt(entry, time.monotonic())
 
     def _hand_over(self, claimed: spool.Claim, plan: Plan) -> None:
         try:

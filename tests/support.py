@@ -90,7 +90,7 @@ class Node:
     def drop(self, name: str, text: str | bytes) -> Path:
         """Put a file into the spool as `mv` does: complete at once."""
         data = text.encode() if isinstance(text, str) else text
-        temporary = self.spool / f".{name}.part"
+        temporary = self.spool / f".{name.replace('/', '-')}.part"
         temporary.write_bytes(data)
         temporary.rename(self.spool / name)
         return self.spool / name

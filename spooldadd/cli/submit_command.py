@@ -11,6 +11,7 @@ examples:
   spooldadd submit nightly.toml
   spooldadd submit nightly.toml --var day=2026-11-20 --queue etl --priority 5
   spooldadd submit specs/*.toml --not-before 2h
+  spooldadd submit nightly.toml --node web-3     # for this node alone
   spooldadd submit backfill.py -- --day 2026-11-20   # a script with inline metadata, and its arguments
   spooldadd submit nightly.toml --wait --timeout 1h && echo loaded
   spooldadd submit nightly.toml --follow         # show what it prints, exit as it does
@@ -22,7 +23,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from spooldadd import submitting
+from spooldadd import names, submitting
 from spooldadd.cli import moments, spec_files
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
 from spooldadd.inspect import tables
@@ -46,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=moments.future,
         help="do not start earlier: a duration from now (`2h`), a day, a time",
     )
+    parser.add_argument(
+        "--node", metavar="NAME", type=_node_name, help="only this node may run the jobs: they go into its inbox, `@NAME/`"
+    )
     parser.add_argument("--hold", action="store_true", help="hold the jobs until `spooldadd release`")
     parser.add_argument("--wait", action="store_true", help="wait for the end, and exit as the job did")
     parser.add_argument("--timeout", metavar="TIME", type=moments.duration, help="wait no longer than this")
@@ -61,11 +65,11 @@ def run(options: argparse.Namespace) -> int:
     prepared = _prepare(options, places)
     if prepared is None:
         return 1
-    jobs = _drop(places, prepared, is_held=options.hold)
+    jobs = _drop(places, prepared, options)
     if not (options.json and is_waiting):
         _say_dropped(options, places, prepared, jobs)
     if not options.hold:
-        _warn_if_unserved(places, prepared)
+        _warn_if_unserved(places, prepared, options.node)
     if not is_waiting:
         return 0
     sys.stdout.flush()  # whoever reads the ids may want to act on them while we wait
@@ -101,9 +105,10 @@ def _prepare(options: argparse.Namespace, places: Layout) -> list[Prepared] | No
     return prepared
 
 
-def _drop(places: Layout, prepared: list[Prepared], *, is_held: bool) -> list[str]:
+def _drop(places: Layout, prepared: list[Prepared], options: argparse.Namespace) -> list[str]:
+    sync = _must_last(places)
     try:
-        return submitting.drop_all(places, prepared, sync=_must_last(places), is_held=is_held)
+        return submitting.drop_all(places, prepared, sync=sync, is_held=options.hold, node=options.node)
     except PartlyDropped as error:
         for job in error.jobs:
             print(job)
@@ -125,7 +130,13 @@ def _say_dropped(options: argparse.Namespace, places: Layout, prepared: list[Pre
     print_json({"spool": places.root, "jobs": dropped})
 
 
-def _warn_if_unserved(places: Layout, prepared: list[Prepared]) -> None:
-    sentence = submitting.unserved(places, {one.suffix for one in prepared})
+def _warn_if_unserved(places: Layout, prepared: list[Prepared], node: str | None) -> None:
+    sentence = submitting.unserved(places, {one.suffix for one in prepared}, node)
     if sentence:
         say(f"spooldadd: {sentence}")
+
+
+def _node_name(value: str) -> str:
+    if value != names.safe_name(value):
+        raise argparse.ArgumentTypeError(f"`{value}` is no node name: letters, digits, `.`, `_` and `-` only")
+    return value

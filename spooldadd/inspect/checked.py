@@ -29,7 +29,7 @@ def check(job: Job) -> Checked:
     """Look at the spec of a job without changing anything."""
     intake.ignore_lease_breaks()  # a look asks for a lease, and a writer that comes then must not end us
     spec_path = job.spec_path
-    own_name = layout.bare_name(job.id) if job.is_drop else record.own_name(job.path, job.id)
+    own_name = layout.bare_name(os.path.basename(job.id)) if job.is_drop else record.own_name(job.path, job.id)
     source = durable.printable(job.id if job.is_drop else os.path.basename(spec_path))
     look = intake.look(spec_path)
     if look is None or look.data is None:

@@ -1,4 +1,5 @@
-"""Which names in the root of a spool are specs that wait. Names only, but for Python files: their beginning is looked at.
+"""Which names in the root of a spool and in its inboxes are specs that wait. Names only, but for Python files: their
+beginning is looked at. A drop in an inbox is called by its key, `@web-3/nightly.toml`.
 
 The same rules as `intake`, which is too heavy for a reader; a test holds the two together.
 """
@@ -16,7 +17,7 @@ _TEMPORARY_STARTS = (".", "~", "#")
 
 def is_drop(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     """Tell whether a name in the root is a spec's, held ones included."""
-    bare = name.removesuffix(layout.HELD_SUFFIX)
+    bare = os.path.basename(name).removesuffix(layout.HELD_SUFFIX)
     if not bare.endswith(suffixes) or bare.startswith(_TEMPORARY_STARTS):
         return False
     return not any(mark in bare for mark in _CONFLICT_MARKS)
@@ -27,6 +28,23 @@ def is_waiting(root: str, name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bo
     return is_drop(name, suffixes) and forms.is_meant(os.path.join(root, name), layout.bare_name(name))
 
 
+def keys(root: str, start: str = "") -> list[str]:
+    """List the root, and every inbox in it, as keys that begin with this text. Only those in inboxes have a `/`."""
+    found: list[str] = []
+    for name in _entries(root):
+        if name.startswith(start):
+            found.append(name)
+        if name.startswith(layout.INBOX) and layout.inbox_node(name):
+            found += [key for entry in _entries(os.path.join(root, name)) if (key := f"{name}/{entry}").startswith(start)]
+    return found
+
+
+def in_inboxes(root: str, start: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
+    """Return the keys of the specs that wait in inboxes and whose own names begin with this text."""
+    found = [key for key in keys(root, layout.INBOX) if "/" in key and os.path.basename(key).startswith(start)]
+    return [key for key in found if is_waiting(root, key, suffixes)]
+
+
 def is_held(name: str) -> bool:
     """Tell whether the name says that the spec is held."""
     return name.endswith(layout.HELD_SUFFIX)
@@ -34,12 +52,19 @@ def is_held(name: str) -> bool:
 
 def carried_job_id(name: str) -> str | None:
     """Return the job id that a file name carries, as `spooldadd submit` gives it, or None."""
-    bare = name.removesuffix(layout.HELD_SUFFIX)
+    bare = os.path.basename(name).removesuffix(layout.HELD_SUFFIX)
     return names.source_job_id(bare, os.path.splitext(bare)[1])
 
 
 def job_name(name: str) -> str:
     """Return what a job of this file will be called, unless its spec says otherwise."""
-    bare = name.removesuffix(layout.HELD_SUFFIX)
+    bare = os.path.basename(name).removesuffix(layout.HELD_SUFFIX)
     stem = os.path.splitext(bare)[0]
     return names.job_name(stem)
+
+
+def _entries(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -50,12 +50,13 @@ def count(places: Layout, suffixes: tuple[str, ...] = drops.SUFFIXES) -> dict[st
 def find(places: Layout, text: str, suffixes: tuple[str, ...] = drops.SUFFIXES) -> Job:
     """Return the job that a person means by `text`.
 
-    That is: a file that waits in the root by its name, a job by its id, by a unique prefix of its id, or, where the file is
-    no longer there, the newest job that was made of it. A path is as good as the last part of it.
+    That is: a file that waits in the root by its name, one in an inbox by its key or by its name, a job by its id, by a
+    unique prefix of its id, or, where the file is no longer there, the newest job that was made of it. A path is as good as
+    the last part of it. Of two files of one name the one in the root is meant; the key tells the other.
 
     Raises: NoSuchJob; AmbiguousJob where several ids begin so.
     """
-    wanted = os.path.basename(text.rstrip("/")) or text
+    wanted = _last_part(text)
     running = names.parse_record_name(wanted)
     wanted = running.job if running else wanted
     for look in (_find_exact, _find_exact, _find_prefix, _find_prefix, find_source):
@@ -77,7 +78,29 @@ def _find_exact(places: Layout, wanted: str, suffixes: tuple[str, ...]) -> Job |
     for name in (*files, *(file + layout.HELD_SUFFIX for file in files)):
         if os.path.lexists(os.path.join(places.root, name)) and drops.is_waiting(places.root, name, suffixes):
             return listing.drop(places, name)
-    return _find_record(places, wanted) if is_id else None
+    # Inboxes last, because it takes a listing of the root to know them; what has moved on meanwhile the second look finds.
+    return (_find_record(places, wanted) if is_id else None) or _find_in_inboxes(places, wanted, suffixes)
+
+
+def _last_part(text: str) -> str:
+    head, _, last = text.rstrip("/").rpartition("/")
+    inbox = os.path.basename(head)
+    return f"{inbox}/{last}" if last and layout.inbox_node(inbox) else last or text
+
+
+def _find_in_inboxes(places: Layout, wanted: str, suffixes: tuple[str, ...]) -> Job | None:
+    """By the name of the file, or by the id that it carries."""
+    if "/" in wanted:
+        return None
+    keys = [key for key in drops.in_inboxes(places.root, wanted, suffixes) if wanted in _names_of(key)]
+    if len(keys) > 1:
+        raise AmbiguousJob(_ambiguity(wanted, [listing.drop(places, key) for key in keys]))
+    return listing.drop(places, keys[0]) if keys else None
+
+
+def _names_of(key: str) -> tuple[str, ...]:
+    name = os.path.basename(key)
+    return name, layout.bare_name(name), drops.carried_job_id(key) or name
 
 
 def _find_record(places: Layout, wanted: str) -> Job | None:
@@ -111,7 +134,7 @@ def find_source(places: Layout, file_name: str, suffixes: tuple[str, ...] = drop
     if not file_name.endswith(suffixes):
         return None
     source = durable.printable(file_name)  # as the claim notes it
-    name = names.safe_name(os.path.splitext(file_name)[0])
+    name = names.safe_name(os.path.splitext(os.path.basename(file_name))[0])
     jobs = [job for job in _beginning_with(places, "", suffixes) if not job.is_drop]
     likely = [job for job in jobs if job.name == name]
     return _newest_of(likely, source) or _newest_of([job for job in jobs if job.name != name], source)
@@ -123,7 +146,9 @@ def _newest_of(jobs: list[Job], source: str) -> Job | None:
     for job in sorted(jobs, key=lambda job: id_stamp(job.id), reverse=True):
         if best is not None and id_stamp(job.id) != id_stamp(best.id):
             return best
-        if job.source() == source and (best is None or _claimed_at(job) > _claimed_at(best)):
+        if source in (job.source(), os.path.basename(job.source())) and (
+            best is None or _claimed_at(job) > _claimed_at(best)
+        ):
             best = job
     return best
 
@@ -135,8 +160,11 @@ def _claimed_at(job: Job) -> str:
 def _beginning_with(places: Layout, start: str, suffixes: tuple[str, ...]) -> list[Job]:
     """Return the jobs whose id or file name begins so. Of one that moved while we looked, the later sight counts."""
     found: dict[str, Job] = {}
-    for name in listing.entries(places.root):
-        if name.startswith(start) and drops.is_waiting(places.root, name, suffixes):
+    keys = drops.keys(places.root, start)
+    if start and not start.startswith(layout.INBOX):
+        keys += drops.in_inboxes(places.root, start, suffixes)
+    for name in keys:
+        if drops.is_waiting(places.root, name, suffixes):
             found[drops.carried_job_id(name) or name] = listing.drop(places, name)
     for state in layout.STATES:
         for name in listing.entries(places.state_directory(state)):

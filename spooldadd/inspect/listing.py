@@ -29,7 +29,7 @@ class Listing:
         wanted = layout.STATES if states is None else tuple(states)
         self._places = places
         root = places.root
-        named = entries(root) if layout.WAITING in wanted else []
+        named = drops.keys(root) if layout.WAITING in wanted else []
         self._drops = [name for name in named if drops.is_waiting(root, name, suffixes)]
         self._entries = {state: _records(places, state) for state in layout.STATES if state in wanted}
 
@@ -66,7 +66,7 @@ class Listing:
 
 
 def drop(places: Layout, name: str) -> Job:
-    """Return the job of this file in the root."""
+    """Return the job of this file in the root, or in an inbox by its key."""
     return Job(places, layout.WAITING, os.path.join(places.root, name), name, is_drop=True)
 
 

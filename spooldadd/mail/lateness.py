@@ -72,7 +72,7 @@ class Lateness:
         return "has not arrived"
 
     def _is_dropped(self, name: str) -> bool:
-        dropped = [entry for entry in os.listdir(self._spool.root) if drops.is_drop(entry, drops.SUFFIXES)]
+        dropped = [entry for entry in drops.keys(self._spool.root) if drops.is_drop(entry, drops.SUFFIXES)]
         return any(drops.job_name(entry) == names.safe_name(name) for entry in dropped)
 
     def _of_name(self, state: str, name: str) -> list[str]:

@@ -37,6 +37,7 @@ class Bench:
         self.environ = planning.base_environ(self.config, {**os.environ, "LINES": str(self.lines_path)})
         self.log = Log(os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC))
         self.dropped: bytes = b""
+        self.key = "one.toml"
 
     # -- what a process on this node would have
 
@@ -61,13 +62,15 @@ class Bench:
     # -- steps
 
     def drop(self, text: str, name: str = "one.toml") -> None:
-        self.dropped = text.encode()
-        temporary = self.root / name
+        self.dropped, self.key = text.encode(), name
+        (self.spool_path / name).parent.mkdir(exist_ok=True)
+        temporary = self.root / os.path.basename(name)
         temporary.write_bytes(self.dropped)
         temporary.rename(self.spool_path / name)
 
-    def entry(self, name: str = "one.toml") -> Entry:
+    def entry(self, name: str | None = None) -> Entry:
         """The dropped file as the worker's intake sees it."""
+        name = name or self.key
         found = intake.look(str(self.spool_path / name))
         assert found is not None
         return self.launching().entry_of(intake._drop(name, found))
@@ -89,7 +92,7 @@ class Bench:
     def has_work_left(self) -> bool:
         """Tell whether a worker would find something to do."""
         places = [self.spool_path / name for name in ("running", "waiting")]
-        return any(map(os.listdir, places)) or any(self.spool_path.glob("*.toml"))
+        return any(map(os.listdir, places)) or any(self._waiting_specs())
 
     def in_fork(self, step) -> int:
         """Run a step in a process of its own; return how that ended, as `waitpid` says it."""
@@ -137,18 +140,24 @@ class Bench:
         found = [f"{len(finished)} finished records: {finished}"] if len(finished) != 1 else []
         for place in ("running", "waiting", ".spool/locks"):
             found += [f"left in {place}: {name}" for name in os.listdir(root / place)]
-        found += [f"left in the root: {name}" for name in os.listdir(root) if name.endswith(".toml")]
+        found += [f"not claimed: {path}" for path in self._waiting_specs()]
         temporary = [path for path in root.rglob("*") if durable.is_temporary(path.name)]
         found += [f"a temporary file stays: {path.relative_to(root)}" for path in temporary]
         for path in finished:
             found += self._problems_of(path)
         return found
 
+    def _waiting_specs(self) -> list[Path]:
+        return [*self.spool_path.glob("*.toml"), *self.spool_path.glob("@*/*.toml")]
+
     def _problems_of(self, path: Path) -> list[str]:
         ran = self.attempts_run()
         found = [f"an attempt ran twice: {ran}"] if len(set(ran)) != len(ran) else []
         if (path / layout.SPEC).read_bytes() != self.dropped:
             found.append("the spec is not what was submitted")
+        node = layout.inbox_node(self.key)
+        if layout.bound_nodes(os.listdir(path)) != ([node] if node else []):
+            found.append(f"it is not noted that only `{node}` may run it: {sorted(os.listdir(path))}")
         result, claimed = record.read_table(str(path / layout.RESULT)), record.read_table(str(path / layout.CLAIM))
         if result is None or claimed is None:
             return [*found, f"incomplete: {sorted(os.listdir(path))}"]

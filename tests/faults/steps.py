@@ -33,6 +33,7 @@ class Scene:
     outcomes: frozenset[str]
     before: Callable[[Bench], object] = field(default=lambda bench: None)
     runs: frozenset[int] = frozenset({1})  # how often the job may have run in the end
+    key: str = "one.toml"  # where it is dropped
 
     def problems(self, bench: Bench) -> list[str]:
         """What is wrong when all is over."""
@@ -167,6 +168,7 @@ def _leave_half_rotated(bench: Bench) -> None:
 
 
 ONLY_SUCCESS = frozenset({SUCCESS})
+IN_INBOX = "@here/one.toml"
 SCENES = [
     Scene("claim", ONCE, _claim, ONLY_SUCCESS),
     Scene("claim-for-a-second-attempt", AGAIN, _claim_waiting, ONLY_SUCCESS, _run_once, frozenset({2})),
@@ -176,6 +178,9 @@ SCENES = [
     Scene("run-what-may-run-again", RESTARTABLE, run_attempt, ONLY_SUCCESS, runs=frozenset({1, 2})),
     Scene("refuse", INVALID, _refuse, frozenset({INVALID_OUTCOME}), runs=frozenset({0})),
     Scene("put-back", ONCE, _put_back, ONLY_SUCCESS),
+    Scene("claim-from-an-inbox", ONCE, _claim, ONLY_SUCCESS, key=IN_INBOX),
+    Scene("put-back-into-an-inbox", ONCE, _put_back, ONLY_SUCCESS, key=IN_INBOX),
+    Scene("claim-again-for-one-node", AGAIN, _claim_waiting, ONLY_SUCCESS, _run_once, frozenset({2}), IN_INBOX),
     Scene("requeue", ONCE, _requeue, ONLY_SUCCESS),
     Scene("recover-what-was-never-started", ONCE, _recover, ONLY_SUCCESS, _leave_claimed),
     Scene("recover-what-was-never-claimed", ONCE, _recover, ONLY_SUCCESS, _leave_unclaimed),

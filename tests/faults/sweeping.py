@@ -104,7 +104,7 @@ def _judged(scene: Scene, bench: Bench, at: int, call: str, found: list[str]) ->
 
 
 def _prepare(scene: Scene, bench: Bench) -> None:
-    bench.drop(scene.spec)
+    bench.drop(scene.spec, scene.key)
     scene.before(bench)
 
 

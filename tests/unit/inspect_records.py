@@ -21,8 +21,9 @@ class MadeSpool:
         self.places = layout.Layout(str(root))
 
     def drop(self, name: str, text: str = 'command = ["true"]\n') -> Path:
-        """Put a file into the root."""
+        """Put a file into the root, or into the inbox that its name begins with."""
         path = self.root / name
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         return path
 

@@ -42,13 +42,14 @@ class Bench:
         return recovery.Context(self.spool, self.log, lambda _path: self.policy)
 
     def drop(self, name: str = "a.toml", text: str = SPEC) -> Path:
+        (self.root / name).parent.mkdir(exist_ok=True)
         (self.root / name).write_text(text)
         return self.root / name
 
     def claim(self, name: str = "a.toml") -> spool.Claim:
         """Drop a spec and claim it."""
         self.drop(name)
-        return self.spool.claim_drop(name, name.removesuffix(".toml"), "default")
+        return self.spool.claim_drop(name, os.path.basename(name).removesuffix(".toml"), "default")
 
     def tree(self) -> list[str]:
         """Return all files below the states and the root, and the directories that are empty."""

@@ -292,3 +292,42 @@ def test_readers_and_workers_agree_about_a_specs_turn(tmp_path, text):
 def test_a_spec_that_is_no_file_has_the_default_turn(tmp_path):
     os.mkfifo(tmp_path / "a.toml")
     assert peeking.peek(str(tmp_path / "a.toml")).queue == "default"
+
+
+# -- inboxes
+
+
+def test_a_drop_in_an_inbox_is_found_by_its_key_and_by_its_name(made):
+    made.drop("@web-3/nightly.toml")
+    for text in ("nightly.toml", "@web-3/nightly.toml", str(made.root / "@web-3" / "nightly.toml"), "night"):
+        job = jobs.find(made.places, text)
+        assert (job.id, job.name, job.path) == ("@web-3/nightly.toml", "nightly", str(made.root / "@web-3" / "nightly.toml"))
+
+
+def test_of_two_files_of_one_name_the_one_in_the_root_is_meant(made):
+    made.drop("@web-3/nightly.toml")
+    made.drop("nightly.toml")
+    assert jobs.find(made.places, "nightly.toml").id == "nightly.toml"
+    assert jobs.find(made.places, "@web-3/nightly.toml").id == "@web-3/nightly.toml"
+
+
+def test_a_name_in_two_inboxes_is_ambiguous(made):
+    made.drop("@web-3/nightly.toml")
+    made.drop("@web-4/nightly.toml")
+    with pytest.raises(AmbiguousJob, match="@web-4/nightly.toml"):
+        jobs.find(made.places, "nightly.toml")
+
+
+def test_a_submitted_drop_in_an_inbox_is_found_by_its_id(made):
+    made.drop(f"@web-3/{job_id()}.toml.held")
+    job = jobs.find(made.places, job_id())
+    assert (job.path, job.is_held) == (str(made.root / "@web-3" / f"{job_id()}.toml.held"), True)
+    assert jobs.find_id(made.places, job_id()).path == job.path
+
+
+def test_drops_in_inboxes_are_listed_and_counted(made):
+    made.drop("nightly.toml")
+    made.drop("@web-3/nightly.toml")
+    made.drop("@web-3/.hidden.toml")
+    assert [job.id for job in listing.Listing(made.places).jobs()] == ["@web-3/nightly.toml", "nightly.toml"]
+    assert jobs.count(made.places)["waiting"] == 2

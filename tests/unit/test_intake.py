@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooldadd import intake
-from spooldadd.intake import CLOSE_GRACE_S, Intake, is_candidate, is_conflict_copy, is_unexpected, look
+from spooldadd.intake import CLOSE_GRACE_S, Intake, Rule, is_candidate, is_conflict_copy, is_unexpected, look
 from spooldadd.watch import CLOSED, CREATED, MOVED, Hint
 
 SPEC = 'command = ["true"]\n'
@@ -21,7 +21,7 @@ class Root:
         self.now = 100.0
         # So far ahead that no file has stood still under the wall clock, unless a test says so.
         self.wall_s = 0.0
-        self.intake = Intake(str(path), settle_s=SETTLE_S, suffixes=TOML, is_local=True)
+        self.intake = Intake(str(path), Rule(SETTLE_S, TOML, is_local=True))
 
     def put(self, name="a.toml", text=SPEC):
         (self.path / name).write_text(text)
@@ -45,7 +45,7 @@ class Root:
 
     @staticmethod
     def names(drops):
-        return sorted(drop.name for drop in drops if drop is not None)
+        return sorted(drop.key for drop in drops if drop is not None)
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_a_clock_that_was_set_back_makes_nothing_quiet(root, behind_s):
 
 
 def test_on_a_network_file_system_the_clock_of_others_says_nothing(root, tmp_path):
-    root.intake = Intake(str(tmp_path), settle_s=SETTLE_S, suffixes=TOML, is_local=False)
+    root.intake = Intake(str(tmp_path), Rule(SETTLE_S, TOML, is_local=False))
     root.wall_s = root.put().stat().st_ctime + 1000
     assert root.scan() == []
 

@@ -186,6 +186,13 @@ def test_the_claimed_specs_other_name_in_the_root_is_removed(bench):
     assert bench.tree() == [f"waiting/{claimed.job}/spec.toml"]
 
 
+def test_the_claimed_specs_other_name_in_an_inbox_is_removed(bench):
+    claimed = orphan(bench, name="@here/a.toml")
+    os.link(os.path.join(claimed.path, "spec.toml"), bench.root / "@here" / "a.toml")
+    recover(bench.context, claimed.record)
+    assert bench.tree() == ["@here/", f"waiting/{claimed.job}/@here", f"waiting/{claimed.job}/spec.toml"]
+
+
 def test_another_file_of_the_claimed_name_stays(bench):
     claimed = orphan(bench)
     bench.drop()

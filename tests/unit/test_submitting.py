@@ -48,9 +48,9 @@ def test_drops_of_one_name_within_one_second_get_ids_of_their_own(places):
 )
 def test_an_id_is_in_use_wherever_its_job_is(places, place):
     job = "nightly.20261121T101500Z.bcdfg"
-    assert not submitting._is_known(places, job)
+    assert not submitting._is_known(places, places.root, job)
     Path(places.root, place.format(job)).mkdir()
-    assert submitting._is_known(places, job)
+    assert submitting._is_known(places, places.root, job)
 
 
 def test_what_was_dropped_before_the_spool_failed_is_told(places):

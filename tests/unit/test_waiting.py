@@ -18,7 +18,8 @@ class Shelf:
         self.places = layout.Layout(str(root))
         os.mkdir(self.places.waiting)
         self.peek = Peek()
-        self.records = WaitingRecords(self.places, lambda _path: self.peek)
+        self.is_ours = True
+        self.records = WaitingRecords(self.places, lambda _path: self.peek, lambda _path, _peek: self.is_ours)
         self.clock_ns = 10**18
 
     def put(self, job=JOB, *files):
@@ -130,3 +131,10 @@ def test_a_damaged_result_delays_nothing(shelf, damage):
     with open(os.path.join(path, "result.toml"), "w") as file:
         file.write(damage)
     assert due_at_s(path) is None
+
+
+def test_a_record_for_another_node_is_not_known(shelf):
+    shelf.is_ours = False
+    shelf.put()
+    assert shelf.records.scan() == []
+    assert not shelf.records.known
