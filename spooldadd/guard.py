@@ -93,7 +93,10 @@ class Guard:
         self._printed, self._cpu_ticks = printed, usage.cpu_ticks
 
     def _size(self) -> int:
-        return sum(os.fstat(fd).st_size for fd in self._logs)
+        try:
+            return sum(os.fstat(fd).st_size for fd in self._logs)
+        except OSError:  # the share that the log is on is away; the job runs on, and so do we
+            return self._printed
 
     def _longest_tick_s(self) -> float:
         """A stall is noticed within a fifth of its limit."""

@@ -137,3 +137,12 @@ def test_a_size_is_told_shortly(size_bytes):
     number, unit = text.split()
     assert unit in ("bytes", "KiB", "MiB", "GiB", "TiB")
     assert float(number) <= 1024 or unit == "TiB"
+
+
+def test_a_log_on_a_share_that_is_away_does_not_end_the_watch(tmp_path):
+    # A GlusterFS server that was restarted answered EBADFD for each descriptor that was open; the supervisor died of it.
+    fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    os.close(fd)
+    tree = FakeTree([uses(1, 1)] * 5)
+    assert verdict_of(tree, fd, tmp_path, output_bytes=10) is None
+    assert tree.steps == []
