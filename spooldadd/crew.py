@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from spooldadd.channel import PACKET_BYTES, hand_over
 from spooldadd.errors import Outdated, SpoolError
+from spooldadd.grouping import Grouping
 from spooldadd.plan import Plan, to_wire
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -57,8 +58,11 @@ class _Supervisor:
 class Crew:
     """Starts attempts and hears of their end. `selector` is the worker's; ours are registered with `self` as data."""
 
-    def __init__(self, selector: selectors.BaseSelector, environ: Mapping[str, str], log_arguments: list[str]) -> None:
+    def __init__(
+        self, selector: selectors.BaseSelector, environ: Mapping[str, str], log_arguments: list[str], grouping: Grouping
+    ) -> None:
         self._selector = selector
+        self._grouping = grouping
         self._environ = dict(environ)
         self._log_arguments = log_arguments
         self._control: socket.socket | None = None
@@ -86,6 +90,7 @@ class Crew:
                 start_new_session=True,
                 cwd="/",
             )
+        self._grouping.take_in(self._launcher.pid)
         self._control = ours
         self._selector.register(ours, selectors.EVENT_READ, self)
 
@@ -94,12 +99,11 @@ class Crew:
 
         Raises: SpoolError where neither a supervisor nor a launcher can be had now.
         """
-        data = to_wire(plan)
         while self._idle:
             fd = self._idle.pop()
-            if self._give(fd, plan.record, data, lease):
+            if self._give(fd, plan, lease):
                 return
-        if not self._give(self._fork(), plan.record, data, lease):
+        if not self._give(self._fork(), plan, lease):
             raise SpoolError("a new supervisor ended at once: is this machine out of processes or memory?")
 
     def on_readable(self, fileobj: object) -> list[Report]:
@@ -155,13 +159,14 @@ class Crew:
         self._supervisors[ours.fileno()] = _Supervisor(ours)
         return ours.fileno()
 
-    def _give(self, fd: int, record: str, data: bytes, lease: int) -> bool:
+    def _give(self, fd: int, plan: Plan, lease: int) -> bool:
+        plan.control_group = self._grouping.place.base  # of the launcher that runs by now
         try:
-            hand_over(self._supervisors[fd].channel, data, lease)
+            hand_over(self._supervisors[fd].channel, to_wire(plan), lease)
         except OSError:
             self._close(fd)
             return False
-        self._supervisors[fd].record = record
+        self._supervisors[fd].record = plan.record
         return True
 
     def _hear(self, fd: int) -> list[Report]:

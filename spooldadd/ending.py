@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from spooldadd import durable, lifecycle, process
-from spooldadd.guard import Verdict, cpu_sentence, memory_sentence, output_sentence
+from spooldadd import cgroup, durable, lifecycle, process
+from spooldadd.guard import Verdict, cpu_sentence, memory_sentence, output_sentence, size
 from spooldadd.plan import Limits
 
 
@@ -17,8 +17,10 @@ class Ending:
         "at_most_rss_bytes",
         "cpu_s",
         "ended",
+        "group_oom_kills",
         "left",
         "max_rss_bytes",
+        "memory_peak_bytes",
         "oom_kills",
         "printed",
         "status",
@@ -32,17 +34,29 @@ class Ending:
         self.cpu_s = 0.0
         self.max_rss_bytes = 0
         self.at_most_rss_bytes = 0
+        self.memory_peak_bytes: int | None = None
+        self.group_oom_kills = 0
         self.printed = 0
         self.left = 0
         self.oom_kills = 0
         self.stopped = False
         self.ended: float | None = None  # by the monotonic clock; when the main process ended
 
+    def note_group(self, leaf: cgroup.Leaf | None) -> None:
+        """Note what the job's control group has counted; that leaves nothing out."""
+        if leaf is None:
+            return
+        self.cpu_s = max(self.cpu_s, leaf.cpu_s() or 0.0)
+        self.memory_peak_bytes = leaf.peak_bytes()
+        self.group_oom_kills = leaf.oom_kills()
+
 
 def judge(limits: Limits, ending: Ending) -> tuple[str, str]:
     """Return the outcome, and the sentence that says why."""
     if ending.verdict is not None:
         return ending.verdict.outcome, ending.verdict.sentence
+    if ending.group_oom_kills > 0 and limits.memory_bytes is not None:
+        return lifecycle.OOM, f"the kernel ended it at its `memory` limit of {size(limits.memory_bytes)}"
     if limits.memory_bytes is not None and ending.max_rss_bytes > limits.memory_bytes:
         return lifecycle.OOM, memory_sentence(ending.max_rss_bytes, limits.memory_bytes)
     if ending.status is None:
@@ -91,10 +105,10 @@ def cut_logs(limits: Limits, logs: tuple[int, int], ending: Ending) -> None:
         return
     if ending.verdict is None:
         ending.verdict = Verdict(lifecycle.OUTPUT, output_sentence(limits.output_bytes))
-    for fd, size in zip(fds, sizes, strict=True):
-        if size > limits.output_bytes // len(fds):
+    for fd, printed in zip(fds, sizes, strict=True):
+        if printed > limits.output_bytes // len(fds):
             os.ftruncate(fd, limits.output_bytes // len(fds))
-            add_to_log(fd, f"\n[spooldadd: cut here, at the limit; {size} bytes had been printed]\n")
+            add_to_log(fd, f"\n[spooldadd: cut here, at the limit; {printed} bytes had been printed]\n")
 
 
 def add_to_log(fd: int, text: str) -> None:

@@ -15,7 +15,7 @@ LEVELS = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # the numbers of sys
 FORMATS = ("plain", "json", "journal")
 EVENTS = frozenset({
     "worker-started", "worker-stopping", "worker-stopped", "draining", "config-warning", "paused", "resumed",
-    "reloading", "reloaded", "reload-refused",
+    "reloading", "reloaded", "reload-refused", "control-groups", "limit-not-kept",
     "claimed", "claim-lost", "put-back", "building", "started", "finished", "filed", "lost", "recovered", "removed",
     "supervisor-gone", "left-processes", "spool-away", "spool-back", "spool-trouble", "watch-replaced",
     "clock-set-back", "conflict-copy", "inbox-refused",

@@ -16,7 +16,17 @@ from spooldadd.notice import Telling
 class Limits:
     """When to end a job. None means no limit. Times in seconds, sizes in bytes."""
 
-    __slots__ = ("cpu_time_s", "kill_after_s", "memory_bytes", "open_files", "output_bytes", "stall_s", "timeout_s")
+    __slots__ = (
+        "cpu_time_s",
+        "cpus",
+        "kill_after_s",
+        "memory_bytes",
+        "open_files",
+        "output_bytes",
+        "stall_s",
+        "tasks",
+        "timeout_s",
+    )
 
     def __init__(self) -> None:
         self.timeout_s: float | None = None
@@ -26,6 +36,8 @@ class Limits:
         self.open_files: int | None = None
         self.output_bytes: int | None = None
         self.cpu_time_s: float | None = None
+        self.cpus: float | None = None
+        self.tasks: int | None = None
 
 
 class Plan:
@@ -38,6 +50,7 @@ class Plan:
         "claimed_at_s",
         "command",
         "config",
+        "control_group",
         "environ",
         "environment",
         "environment_environ",
@@ -82,6 +95,7 @@ class Plan:
         self.cache_dir = ""
         self.environment = ""  # the key of a Python environment that is ready: then no builder is needed
         self.environment_environ: dict[str, str] = {}
+        self.control_group = ""  # where groups of jobs are made; empty where there are none
         self.split_output = False
         self.limits = Limits()
         self.policy = Policy()

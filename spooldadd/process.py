@@ -19,7 +19,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 def boot_id() -> str:
     """Return what names this run of the kernel, or an empty string where it does not say."""
-    return _read("/proc/sys/kernel/random/boot_id").strip()
+    return read_text("/proc/sys/kernel/random/boot_id").strip()
 
 
 def start_ticks(pid: int) -> int | None:
@@ -41,7 +41,7 @@ def thread_state(thread_id: int) -> tuple[str, int]:
 
 def thread_wait(thread_id: int) -> str:
     """Return the function of the kernel in which a thread of ours sleeps; empty where it does not, or does not say."""
-    return _read(f"/proc/self/task/{thread_id}/wchan").strip("0\n")
+    return read_text(f"/proc/self/task/{thread_id}/wchan").strip("0\n")
 
 
 def become_subreaper() -> None:
@@ -67,7 +67,7 @@ def children(pid: int) -> list[int]:
         return []
     found: list[int] = []
     for thread in threads:
-        found.extend(map(int, _read(f"/proc/{pid}/task/{thread}/children").split()))
+        found.extend(map(int, read_text(f"/proc/{pid}/task/{thread}/children").split()))
     return found
 
 
@@ -101,7 +101,7 @@ def usage(pids: list[int]) -> Usage:
             continue
         # With what each has waited for, so that the sum does not fall when a child ends.
         ticks += sum(map(int, fields[11:15]))
-        pages = _read(f"/proc/{pid}/statm").split()
+        pages = read_text(f"/proc/{pid}/statm").split()
         if len(pages) > 2:
             own_pages += int(pages[1]) - int(pages[2])
             shared_pages = max(shared_pages, int(pages[2]))
@@ -129,7 +129,7 @@ def marked(marker: bytes) -> list[int]:
 
 def out_of_memory_kills() -> int:
     """Return how often the kernel has killed for lack of memory since boot (0 where it does not say)."""
-    _, found, rest = _read("/proc/vmstat").partition("\noom_kill ")
+    _, found, rest = read_text("/proc/vmstat").partition("\noom_kill ")
     return int(rest.split("\n", 1)[0]) if found else 0
 
 
@@ -155,12 +155,12 @@ def _stat_fields(pid: int) -> list[str] | None:
 
 def _fields_of(path: str) -> list[str] | None:
     """Return the fields of a `stat` file from the state on: the name before it may hold anything, `)` too."""
-    text = _read(path)
+    text = read_text(path)
     return text.rpartition(")")[2].split() or None
 
 
-def _read(path: str) -> str:
-    """Read a file of /proc: without buffers and decoders it costs a third."""
+def read_text(path: str) -> str:
+    """Return a file of /proc or /sys, empty where it cannot be read: without buffers and decoders it costs a third."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -12,6 +12,7 @@ import resource
 import signal
 
 from spooldadd import durable
+from spooldadd.cgroup import Leaf
 from spooldadd.errors import SpoolError
 from spooldadd.plan import Limits
 
@@ -105,9 +106,36 @@ def spawn(program: str, command: list[str], environ: dict[str, str], streams: St
 
 
 def spawn_limited(
-    program: str, command: list[str], environ: dict[str, str], streams: Streams, limits: dict[int, tuple[int, int]]
+    program: str,
+    command: list[str],
+    environ: dict[str, str],
+    streams: Streams,
+    limits: dict[int, tuple[int, int]],
+    leaf: Leaf | None = None,
 ) -> int:
-    """Do as `spawn` does, with these limits of the kernel (soft, hard) on the job. Raises: CannotStart, SpoolError."""
+    """Do as `spawn` does, with these limits of the kernel (soft, hard) on the job, and in this control group.
+
+    Raises: CannotStart; SpoolError where the machine has no room for it now.
+    """
+    try:
+        group = None if leaf is None else leaf.open()
+    except OSError as error:
+        raise SpoolError(f"the control group of the job is gone: {error.strerror} (`{error.filename}`)") from error
+    try:
+        return _fork_limited(program, command, environ, streams, limits, group)
+    finally:
+        if group is not None:
+            os.close(group)
+
+
+def _fork_limited(
+    program: str,
+    command: list[str],
+    environ: dict[str, str],
+    streams: Streams,
+    limits: dict[int, tuple[int, int]],
+    group: int | None,
+) -> int:
     report, report_child = os.pipe()
     try:
         pid = os.fork()
@@ -118,6 +146,8 @@ def spawn_limited(
     if pid == 0:
         try:
             os.setsid()
+            if group is not None:
+                os.write(group, b"0")  # before it is the job, so that none of it was ever outside
             for number, fd in enumerate(_ordered(streams)):
                 os.dup2(fd, number, inheritable=True)
             for kind, values in limits.items():

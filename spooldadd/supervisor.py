@@ -18,7 +18,7 @@ import signal
 import socket
 import time
 
-from spooldadd import building, durable, filing, layout, lifecycle, notice, process, record, spawn, workdir
+from spooldadd import building, cgroup, durable, filing, layout, lifecycle, notice, process, record, spawn, workdir
 from spooldadd.channel import receive
 from spooldadd.ending import Ending, add_to_log, cut_logs, exit_fields, judge
 from spooldadd.errors import ClaimLost, SpoolError
@@ -147,16 +147,25 @@ class Attempt:
         self.plan.environ |= built.environ
         self.built = built
         ending.oom_kills = process.out_of_memory_kills()
+        leaf = cgroup.of_plan(self.plan, self.log)
         try:
-            pid = self._persist("spool-trouble", lambda: start_job(self.plan, logs, (self.record, self.plan.work_dir)))
+            return self._run_command(logs, ending, leaf)
+        finally:
+            if leaf is not None:
+                leaf.remove()  # what cannot be removed now, a worker removes
+
+    def _run_command(self, logs: tuple[int, int], ending: Ending, leaf: cgroup.Leaf | None) -> dict[str, object]:
+        paths = (self.record, self.plan.work_dir)
+        try:
+            pid = self._persist("spool-trouble", lambda: start_job(self.plan, logs, paths, leaf))
         except spawn.CannotStart as error:
             ending.status = error.exit_code << 8
             add_to_log(logs[1], f"{error}\n")
             return self._conclude(lifecycle.EXIT, str(error), ending)
         self._say_started(pid)
-        watch_job(self.plan, pid, logs, os.path.join(self.record, layout.CANCEL), ending)
+        watch_job(self.plan, pid, logs, os.path.join(self.record, layout.CANCEL), ending, leaf)
         cut_logs(self.plan.limits, logs, ending)
-        building.put_edits_aside(self.plan, built, self.log)
+        building.put_edits_aside(self.plan, self.built, self.log)
         outcome, sentence = judge(self.plan.limits, ending)
         return self._conclude(outcome, sentence, ending)
 
@@ -229,6 +238,7 @@ class Attempt:
             "duration_s": round(duration_s, 3),
             "cpu_s": round(ending.cpu_s, 3),
             "max_rss_bytes": ending.max_rss_bytes or ending.at_most_rss_bytes or None,
+            "memory_peak_bytes": ending.memory_peak_bytes,
             "kept": kept or None,
             "workdir": plan.work_dir if self._stays(outcome) else None,
             "environment": self.built.environment or None,
@@ -310,8 +320,8 @@ class Attempt:
                 self.log.warning("work-dir-removed", job=self.plan.job, error=str(error), then="left for the worker")
 
 
-def start_job(plan: Plan, logs: tuple[int, int], paths: tuple[str, str]) -> int:
-    """Start the job's process in its work directory with its streams; return its pid.
+def start_job(plan: Plan, logs: tuple[int, int], paths: tuple[str, str], leaf: cgroup.Leaf | None = None) -> int:
+    """Start the job's process in its work directory and group with its streams; return its pid.
 
     Raises: CannotStart; SpoolError where the machine has no room for it now.
     """
@@ -325,8 +335,8 @@ def start_job(plan: Plan, logs: tuple[int, int], paths: tuple[str, str]) -> int:
     streams = spawn.Streams(spawn.open_stdin(plan.stdin), *logs)
     try:
         program = spawn.find_program(plan.command, environ)
-        if limits:
-            return spawn.spawn_limited(program, plan.command, environ, streams, limits)
+        if limits or leaf is not None:
+            return spawn.spawn_limited(program, plan.command, environ, streams, limits, leaf)
         return spawn.spawn(program, plan.command, environ, streams)
     finally:
         os.chdir("/")  # or nobody could remove the directory or unmount what it is on
@@ -348,10 +358,12 @@ def job_environ(plan: Plan, record_path: str, base: Mapping[str, str] | None = N
     return environ
 
 
-def watch_job(plan: Plan, pid: int, logs: tuple[int, ...], cancel: str, ending: Ending) -> None:
+def watch_job(
+    plan: Plan, pid: int, logs: tuple[int, ...], cancel: str, ending: Ending, leaf: cgroup.Leaf | None = None
+) -> None:
     """Wait for the job, end it where a limit or a person says so, and note what the kernel said about it."""
-    tree = Tree(pid)
-    guard = Guard(tree, plan.limits, sorted(set(logs)), cancel)
+    tree = Tree(pid, leaf)
+    guard = Guard(tree, cgroup.watched(plan.limits, leaf), sorted(set(logs)), cancel)
     ending.verdict = guard.watch()
     if ending.verdict is None:
         ending.ended = time.monotonic()
@@ -365,6 +377,7 @@ def watch_job(plan: Plan, pid: int, logs: tuple[int, ...], cancel: str, ending: 
     ending.status = tree.status
     ending.cpu_s = tree.cpu_s
     ending.max_rss_bytes, ending.at_most_rss_bytes = tree.max_rss_bytes, tree.at_most_rss_bytes
+    ending.note_group(leaf)
     ending.stopped = tree.is_told_to_stop
     ending.oom_kills = process.out_of_memory_kills() - ending.oom_kills if _is_killed(tree.status) else 0
 

@@ -14,6 +14,7 @@ import signal
 import time
 
 from spooldadd import process
+from spooldadd.cgroup import Leaf
 
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1)
 # Between two looks at a tree that is being ended: short against any sensible `kill_after`, long against a look (50 us).
@@ -37,14 +38,16 @@ class Tree:
         "cpu_s",
         "is_told_to_stop",
         "is_woken",
+        "leaf",
         "left",
         "main",
         "max_rss_bytes",
         "status",
     )
 
-    def __init__(self, main: int) -> None:
+    def __init__(self, main: int, leaf: Leaf | None = None) -> None:
         self.main = main
+        self.leaf = leaf  # the control group that it runs in, if it has one
         self.status: int | None = None  # of the main process, as `waitpid` gives it
         self.cpu_s = 0.0  # of all that ended
         self.max_rss_bytes = 0
@@ -102,7 +105,8 @@ class Tree:
         """Force every process to end, new ones too until none is left; return whether all are gone."""
         deadline = time.monotonic() + UNKILLABLE_S
         while time.monotonic() < deadline:
-            self._send(signal.SIGKILL)
+            if self.leaf is None or not self.leaf.kill():
+                self._send(signal.SIGKILL)
             if self._wait_for_all(time.monotonic() + END_TICK_S):
                 return True
         return False

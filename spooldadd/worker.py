@@ -21,6 +21,7 @@ from spooldadd.backlog import Backlog, Entry, PutOff
 from spooldadd.config import Config
 from spooldadd.crew import Crew, Report
 from spooldadd.errors import ClaimLost, NotASpool, Outdated, SpoolError
+from spooldadd.grouping import Grouping
 from spooldadd.launching import Launching, NotQuiet, Refused
 from spooldadd.log import Log
 from spooldadd.notifying import Notifying
@@ -67,7 +68,8 @@ class Worker:
         self._backlog = Backlog()
         self._put_off = PutOff()
         self._is_in_doubt = False  # a record could not be recovered yet
-        self._crew = Crew(self._selector, settings.environ, settings.log_arguments)
+        self._grouping = Grouping(config.control_groups, the_spool.places.root, log)
+        self._crew = Crew(self._selector, settings.environ, settings.log_arguments, self._grouping)
         self._launching = Launching(the_spool, config, log)
         self._notifying = Notifying(self._selector, self._launching.notices, log)
         self._adopted = Adopted(self._launching.recovery, log)
@@ -321,6 +323,7 @@ class Worker:
 
     def _keep_house(self) -> None:
         recovery.remove_stale_locks(self._launching.recovery)
+        self._grouping.sweep(self.spool.format.id, self.spool.places.running)
         self._launching.prune_work_dirs(time.time())
 
     def _beat(self, now: float) -> None:

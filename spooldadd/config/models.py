@@ -17,6 +17,7 @@ from spooldadd.config.notify import Mail, NodeNotify, Transports, TransportTable
 from spooldadd.names import safe_name
 from spooldadd.spec.fields import (
     MAX_NAME_CHARACTERS,
+    CpuQuota,
     Delay,
     Directory,
     Duration,
@@ -25,6 +26,7 @@ from spooldadd.spec.fields import (
     Name,
     OpenFiles,
     Size,
+    Tasks,
     Word,
 )
 from spooldadd.spec.models import Limits, Table
@@ -144,6 +146,8 @@ class DefaultLimits(Table):
         default=None, alias="output", description="Size of the output log; unset, what the spec has, 100M by default."
     )
     cpu_time_s: Duration | None = Field(default=None, alias="cpu_time", description="CPU time of a job's processes.")
+    cpus: CpuQuota | None = Field(default=None, description="Processors that a job may keep busy, such as 1.5.")
+    tasks: Tasks | None = Field(default=None, description="Processes and threads of a job at once.")
 
     def fill(self, limits: Limits) -> Limits:
         """Return a spec's limits, with ours where the spec is silent."""
@@ -244,6 +248,11 @@ class Config(Table):
     )
     redis_url: str | None = Field(
         default=None, description="A Redis server through which nodes share what they know of downloads; unset, none."
+    )
+    control_groups: Literal["auto", "scope", "leaf", "off"] = Field(
+        default="auto",
+        description="Where jobs with limits get a control group: `scope` asks the service manager for a place of its own, "
+        "`leaf` takes the worker's own group, `auto` the first that can be had, `off` none.",
     )
     intake: Intake = Field(default_factory=Intake, description="How dropped files are found and taken.")
     limits: DefaultLimits = Field(default_factory=DefaultLimits, description="Limits for specs that set none.")

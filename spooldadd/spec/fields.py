@@ -84,6 +84,8 @@ Duration = Annotated[float, BeforeValidator(_duration), Shown(_DURATION_SCHEMA)]
 Delay = Annotated[float, BeforeValidator(_delay), Shown(_DURATION_SCHEMA)]
 Size = Annotated[int, BeforeValidator(_size), Shown(_SIZE_SCHEMA)]
 MemorySize = Annotated[int, BeforeValidator(_memory_size), Shown(_SIZE_SCHEMA)]
+CpuQuota = Annotated[float, Field(ge=0.01, le=10_000)]  # below, the kernel takes no quota
+Tasks = Annotated[int, Field(ge=1, le=4_194_304)]  # the most that any kernel has
 OpenFiles = Annotated[int, Field(ge=16, le=1_048_576)]  # below, few programs start; above, the kernel refuses
 
 

@@ -14,6 +14,7 @@ from spooldadd.reading import Source
 from spooldadd.spec.fields import (
     Address,
     Command,
+    CpuQuota,
     Delay,
     Duration,
     Environ,
@@ -24,6 +25,7 @@ from spooldadd.spec.fields import (
     Name,
     OpenFiles,
     Size,
+    Tasks,
     Text,
     Variable,
 )
@@ -84,6 +86,16 @@ class Limits(Table):
     )
     cpu_time_s: Duration | None = Field(
         default=None, alias="cpu_time", description="CPU time that the processes of the job may use."
+    )
+    cpus: CpuQuota | None = Field(
+        default=None,
+        description="Processors that the processes of the job may keep busy together, such as 1.5; beyond it they wait. "
+        "Kept where the node has control groups.",
+    )
+    tasks: Tasks | None = Field(
+        default=None,
+        description="Processes and threads that the job may have at once; beyond it, starting one fails. Kept where the "
+        "node has control groups.",
     )
 
 

@@ -370,7 +370,7 @@ def test_the_schema_speaks_of_the_keys_in_the_file_and_knows_no_null():
     assert shown["required"] == ["command"]
     assert shown["additionalProperties"] is False
     assert set(shown["$defs"]["Limits"]["properties"]) == {
-        "timeout", "stall", "kill_after", "memory", "open_files", "output", "cpu_time",
+        "timeout", "stall", "kill_after", "memory", "open_files", "output", "cpu_time", "cpus", "tasks",
     }  # fmt: skip
     assert "null" not in str(shown)
     assert "_s'" not in str(shown)
