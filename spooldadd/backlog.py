@@ -1,22 +1,33 @@
-"""What waits, in the order in which it may run: queues with a width, priority first, then age.
+"""What waits, in the order in which it may run: queues with a width, priority first, then age; and room on the node.
 
-Pure. Nothing here is linear in the number of waiting jobs but what is added: each queue is a heap, and entries that are
-gone are dropped when they come up.
+Pure. Nothing here is linear in the number of waiting jobs but what is added: in each queue the jobs that need the same of
+the node are a heap, and entries that are gone are dropped when they come up.
+
+Nothing is overtaken for ever. The first job of each such heap that finds too little keeps what it needs for itself: who
+comes behind it gets what is left then. So jobs that need something else go on, and what it waits for only grows.
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
+
+from spooldadd.placement import NOTHING, Needs
 
 Rank = tuple[int, float, str]
+
+# So many jobs with needs of different amounts are looked at before the rest of them has to wait for those: a look costs a
+# microsecond or two, and is made for every job that is started.
+MOST_LACKING: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A job that waits: a drop in the root by its file name, or a record in `waiting/` by its job id."""
+    """A job that waits: a drop by its key, which is the file's name, or a record in `waiting/` by its job id."""
 
     key: str
     is_record: bool
@@ -25,11 +36,17 @@ class Entry:
     priority: int
     since_s: float
     not_before_s: float | None = None
+    needs: Needs = NOTHING
 
     @property
     def rank(self) -> Rank:
         """What sorts first runs first."""
         return -self.priority, self.since_s, self.key
+
+
+def rank_of(entry: Entry) -> Rank:
+    """Return what entries are sorted by where no other node takes some of them."""
+    return entry.rank
 
 
 class PutOff:
@@ -57,14 +74,42 @@ class PutOff:
         return min((until for until, _ in self._entries), default=math.inf)
 
 
+_Place = tuple[Rank, int]  # the count behind the rank, so that two entries of one rank are never compared
+
+
+@dataclass
+class _Queue:
+    """The entries of one queue that are ready: a heap for those that need nothing, and one for each amount of needs.
+
+    `fronts` says where the latter begin: each that is not empty has a front at or before its first entry. Others are stale.
+    """
+
+    plain: list[tuple[_Place, Entry]] = field(default_factory=list)
+    needy: dict[Needs, list[tuple[_Place, Entry]]] = field(default_factory=dict)
+    fronts: list[tuple[_Place, Needs]] = field(default_factory=list)
+
+    def heap(self, needs: Needs) -> list[tuple[_Place, Entry]]:
+        """Return the heap of those that need this."""
+        return self.needy.setdefault(needs, []) if needs != NOTHING else self.plain
+
+    def push(self, place: _Place, entry: Entry) -> None:
+        """Put an entry where it belongs."""
+        heap = self.heap(entry.needs)
+        heapq.heappush(heap, (place, entry))
+        if entry.needs != NOTHING and heap[0][0] == place:
+            heapq.heappush(self.fronts, (place, entry.needs))
+
+
 @dataclass
 class Backlog:
     """All entries that wait, by queue; those whose time has not come are kept apart."""
 
     _entries: dict[tuple[bool, str], Entry] = field(default_factory=dict)
-    _ready: dict[str, list[tuple[Rank, int, Entry]]] = field(default_factory=dict)
+    _ready: dict[str, _Queue] = field(default_factory=dict)
     _later: list[tuple[float, int, Entry]] = field(default_factory=list)
-    _count: int = 0  # so that two entries of one rank are never compared
+    _count: int = 0
+    order: Callable[[Entry], Rank] = rank_of  # what sorts first runs first; to be followed by `reorder` where it is changed
+    is_lacking: bool = False  # the last `pop` passed over a job for which there is too little of something now
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -89,18 +134,22 @@ class Backlog:
         """Return the keys of all entries of one kind."""
         return {key for kind, key in self._entries if kind == is_record}
 
-    def pop(self, now_s: float, is_open: Callable[[str], bool]) -> Entry | None:
-        """Take out the entry that may run first among the queues that are open, or None."""
-        best = self._best_queue(now_s, is_open)
-        if best is None:
-            return None
-        entry = heapq.heappop(self._ready[best])[2]
-        del self._entries[entry.is_record, entry.key]
+    def pop(self, now_s: float, is_open: Callable[[str], bool], free: Callable[[], Needs] | None = None) -> Entry | None:
+        """Take out the entry that may run first among the queues that are open, or None.
+
+        `free` says what the node has left; it is asked only where an entry needs something. Without it there is enough.
+        """
+        self._promote(now_s)
+        entry = self._choose([queue for name, queue in self._ready.items() if self._has_any(queue) and is_open(name)], free)
+        if entry is not None:
+            heapq.heappop(self._ready[entry.queue].heap(entry.needs))
+            del self._entries[entry.is_record, entry.key]
         return entry
 
     def has_ready(self, now_s: float, is_open: Callable[[str], bool]) -> bool:
-        """Tell whether `pop` would find an entry."""
-        return self._best_queue(now_s, is_open) is not None
+        """Tell whether `pop` would find an entry if there were enough of everything."""
+        self._promote(now_s)
+        return any(self._has_any(queue) and is_open(name) for name, queue in self._ready.items())
 
     def has_later_record(self) -> bool:
         """Tell whether a record waits for the time of its next attempt."""
@@ -116,10 +165,67 @@ class Backlog:
         """Return all entries, in no order."""
         return iter(list(self._entries.values()))
 
-    def _best_queue(self, now_s: float, is_open: Callable[[str], bool]) -> str | None:
-        self._promote(now_s)
-        queues = [queue for queue in self._ready if self._head(queue) is not None and is_open(queue)]
-        return min(queues, key=lambda queue: self._ready[queue][0][0], default=None)
+    def reorder(self) -> None:
+        """Sort anew what is ready: the order has changed."""
+        heaps = [heap for queue in self._ready.values() for heap in (queue.plain, *queue.needy.values())]
+        ready = [entry for heap in heaps for _, entry in heap if self._is_current(entry)]
+        self._ready.clear()
+        for entry in ready:
+            self._push(entry)
+
+    # -- choosing
+
+    def _choose(self, queues: list[_Queue], free: Callable[[], Needs] | None) -> Entry | None:
+        """Return the first entry that needs nothing, or one before it that finds enough."""
+        self.is_lacking = False
+        heads = [head for queue in queues if (head := self._head(queue.plain)) is not None]
+        plain = min(heads, default=None, key=lambda head: head[0])
+        taken: list[tuple[_Queue, _Place, Needs]] = []
+        needy = heapq.merge(*(self._needy(queue, taken) for queue in queues if queue.fronts), key=lambda head: head[0])
+        found = self._first_with_room(itertools.islice(needy, MOST_LACKING), plain, free)
+        for queue, place, needs in taken:
+            heapq.heappush(queue.fronts, (place, needs))
+        return found if found is not None or plain is None else plain[1]
+
+    def _first_with_room(
+        self, needy: Iterable[tuple[_Place, Entry]], plain: tuple[_Place, Entry] | None, free: Callable[[], Needs] | None
+    ) -> Entry | None:
+        left: Needs | None = None
+        for place, entry in needy:
+            if plain is not None and plain[0] < place:
+                return None
+            if free is None:
+                return entry
+            left = free() if left is None else left
+            if entry.needs.fits_in(left):
+                return entry
+            self.is_lacking = True
+            left = left.minus(entry.needs)  # kept for this one, whoever comes behind it
+        return None
+
+    def _needy(self, queue: _Queue, taken: list[tuple[_Queue, _Place, Needs]]) -> Iterator[tuple[_Place, Entry]]:
+        """Yield the first entry of each heap of those with needs, in order; `taken` is what has to go back to the fronts."""
+        seen = set()
+        while queue.fronts:
+            place, needs = heapq.heappop(queue.fronts)
+            head = self._head(queue.needy.get(needs, []))
+            if head is None:
+                queue.needy.pop(needs, None)
+            elif head[0] > place:
+                heapq.heappush(queue.fronts, (head[0], needs))
+            elif needs not in seen:
+                seen.add(needs)
+                taken.append((queue, head[0], needs))
+                yield head
+
+    def _has_any(self, queue: _Queue) -> bool:
+        if self._head(queue.plain) is not None:
+            return True
+        taken: list[tuple[_Queue, _Place, Needs]] = []
+        has_any = next(self._needy(queue, taken), None) is not None
+        for _, place, needs in taken:
+            heapq.heappush(queue.fronts, (place, needs))
+        return has_any
 
     def _promote(self, now_s: float) -> None:
         while self._later and self._later[0][0] <= now_s:
@@ -129,13 +235,12 @@ class Backlog:
 
     def _push(self, entry: Entry) -> None:
         self._count += 1
-        heapq.heappush(self._ready.setdefault(entry.queue, []), (entry.rank, self._count, entry))
+        self._ready.setdefault(entry.queue, _Queue()).push((self.order(entry), self._count), entry)
 
-    def _head(self, queue: str) -> Entry | None:
-        heap = self._ready[queue]
-        while heap and not self._is_current(heap[0][2]):
+    def _head(self, heap: list[tuple[_Place, Entry]]) -> tuple[_Place, Entry] | None:
+        while heap and not self._is_current(heap[0][1]):
             heapq.heappop(heap)
-        return heap[0][2] if heap else None
+        return heap[0] if heap else None
 
     def _is_current(self, entry: Entry) -> bool:
         return self._entries.get((entry.is_record, entry.key)) is entry

@@ -13,10 +13,12 @@ from spooldadd.config import Config
 from spooldadd.errors import ClaimLost
 from spooldadd.log import Log
 from spooldadd.notices import Notices
+from spooldadd.placement import Offer, Place, objections
 from spooldadd.plan import Plan
 from spooldadd.planning import make_plan, policy
 from spooldadd.spec import InvalidSpec, Peek, Spec, parse_file, peek, peek_script
 from spooldadd.units import format_size
+from spooldadd.usage import Usage
 
 DAY_S = 86400.0
 KINDS = (
@@ -54,6 +56,8 @@ class Launching:
         self._log = log
         self.trust = trust.of_config(config.trust.owners, config.trust.groups)
         self._work_root = the_spool.work_root(config.work_dir)
+        self._offer = Offer(config.node, frozenset(config.labels), config.capacity.needs())
+        self.usage = Usage(the_spool.places, config.node, self._offer.capacity)
         self.notices = Notices(the_spool, config, log)
         self.recovery = recovery.Context(the_spool, log, read_policy, self._work_root, note=self.notices.leave)
 
@@ -68,6 +72,7 @@ class Launching:
             priority=drop.peek.priority,
             since_s=drop.modified_at_s,
             not_before_s=not_before.timestamp() if not_before else None,
+            needs=drop.peek.place.needs,
         )
 
     def peek_record(self, spec_path: str) -> Peek:
@@ -79,19 +84,23 @@ class Launching:
 
     def may_run(self, path: str, seen: Peek) -> bool:
         """Tell whether this node may run the job of a waiting record."""
-        del seen
         try:
             bound = layout.bound_nodes(os.listdir(path))
         except OSError:
             return False  # somebody has just claimed it, or it is no directory
-        return not bound or self._config.node in bound
+        return (not bound or self._config.node in bound) and self.fits(seen.place)
+
+    def fits(self, place: Place) -> bool:
+        """Tell whether this node could ever run a job of that place."""
+        return not objections(place, self._offer)
 
     def claim(self, entry: Entry) -> spool.Claim:
-        """Claim the job of this entry. Raises: ClaimLost, SpoolError."""
-        if entry.is_record:
-            claimed = self._spool.claim_waiting(entry.key, entry.queue)
-        else:
-            claimed = self._spool.claim_drop(entry.key, entry.name, entry.queue)
+        """Claim the job of this entry. Raises: ClaimLost, SpoolError; NoRoom where others have taken what it needs."""
+        with self.usage.taking(entry.needs) as taken:
+            if entry.is_record:
+                claimed = self._spool.claim_waiting(entry.key, entry.queue, taken.table())
+            else:
+                claimed = self._spool.claim_drop(entry.key, entry.name, entry.queue, taken.table())
         self._log.info(
             "claimed",
             job=claimed.job,
@@ -158,21 +167,30 @@ class Launching:
 
     def prune_work_dirs(self, now_s: float) -> None:
         """Remove work directories that nobody needs any more: those that were to go, and old ones of no running record."""
-        root = self._work_root
-        try:
-            entries = os.listdir(root)
-        except OSError:
-            return
-        for entry in entries:
-            path = os.path.join(root, entry)
+        for path in self.surplus_work_dirs(now_s):
             try:
-                is_young = now_s - os.lstat(path).st_mtime < self._config.keep.work_days * DAY_S
-                if self._is_running(entry) or (is_young and not self._was_to_go(entry)):
-                    continue
                 workdir.remove(path)
                 self._log.info("work-dir-removed", path=path)
             except OSError as error:
                 self._log.warning("work-dir-removed", path=path, error=str(error), then="trying again in an hour")
+
+    def surplus_work_dirs(self, now_s: float) -> list[str]:
+        """Return the work directories that nobody needs any more."""
+        root, keep_s = self._work_root, self._config.keep.work_days * DAY_S
+        found = []
+        try:
+            entries = os.listdir(root)
+        except OSError:
+            return []
+        for entry in entries:
+            path = os.path.join(root, entry)
+            try:
+                is_young = now_s - os.lstat(path).st_mtime < keep_s
+            except OSError:
+                continue
+            if not self._is_running(entry) and (not is_young or self._was_to_go(entry)):
+                found.append(path)
+        return found
 
     def _is_running(self, record_name: str) -> bool:
         return os.path.lexists(os.path.join(self._spool.places.running, record_name))

@@ -57,7 +57,7 @@ def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Con
     plan.submitted_at_s = claimed.submitted_at_s
     plan.claimed_at_s = claimed.claimed_at_s
     plan.command = ["/bin/sh", "-c", rendered.command] if isinstance(rendered.command, str) else list(rendered.command)
-    plan.environ = dict(rendered.env)
+    plan.environ = {**rendered.env, **gpu_environ(claimed.taken)}
     plan.stdin = rendered.stdin.encode()
     plan.config = json.dumps(dict(rendered.config), ensure_ascii=False, indent=2).encode() if rendered.config else None
     plan.script = (spec.script.name, spec.script.data) if spec.script else None
@@ -69,6 +69,15 @@ def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Con
     plan.keep_files = list(rendered.keep.files)
     plan.keep_workdir = rendered.keep.workdir
     return plan
+
+
+def gpu_environ(taken: Mapping[str, object]) -> dict[str, str]:
+    """Return what tells a job which GPUs are its own, as its claim says; nothing where it asked for none."""
+    gpus = taken.get("gpus")
+    if not isinstance(gpus, list):
+        return {}
+    given = ",".join(map(str, gpus))
+    return {"CUDA_VISIBLE_DEVICES": given, "SPOOLDADD_GPUS": given}
 
 
 def _plan_build(plan: Plan, spec: Spec, context: Context, config: Config, brought: Brought | None) -> None:

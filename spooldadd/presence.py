@@ -8,6 +8,7 @@ from __future__ import annotations
 from spooldadd import spool
 from spooldadd.config import Config
 from spooldadd.nodes import NodeFile
+from spooldadd.placement import Needs
 from spooldadd.release import __version__
 from spooldadd.sources import Sources
 
@@ -21,7 +22,7 @@ class Presence:
         self._jobs = jobs
         self._file = NodeFile(the_spool.places, the_spool.holder.node)
 
-    def beat(self, sources: Sources, *, state: str, running: int, waiting: int) -> bool:
+    def beat(self, sources: Sources, taken: Needs, *, state: str, running: int, waiting: int) -> bool:
         """Say how it stands; return whether the entry is ours to write. Raises: OSError."""
         return self._file.beat(
             {
@@ -35,6 +36,9 @@ class Presence:
                 "waiting": waiting,
                 "queues": dict(self._config.queues),
                 "suffixes": list(self._config.intake.suffixes),
+                "labels": list(self._config.labels),
+                "capacity": self._config.capacity.needs().table(),
+                "taken": taken.table(),
                 "work_dir": self._config.work_dir,
                 "settle_s": sources.settle_s,
                 "scan_s": sources.scan_s,

@@ -88,7 +88,7 @@ class Sources:
             if found.has_fresh:
                 drops += found.examine(now, time.time(), EXAMINE_AT_ONCE)
         self._say_no_specs()
-        return [self._launching.entry_of(drop) for drop in drops]
+        return self._entries(drops)
 
     def heed(self, watch: Watch) -> list[Entry]:
         """Take the hints of a watch that became readable; return the drops that they make quiet. Raises: OSError."""
@@ -106,7 +106,7 @@ class Sources:
             drop = self._drop_watches[watch].hint(hint, now)
             if drop is not None:
                 drops.append(drop)
-        return [self._launching.entry_of(drop) for drop in drops]
+        return self._entries(drops)
 
     def has_changed(self, entry: Entry) -> bool:
         """Tell whether this is a record that is not as it was when it was queued. A drop is looked at after the claim."""
@@ -164,6 +164,10 @@ class Sources:
     @property
     def _watches(self) -> tuple[Watch, ...]:
         return (*self._drop_watches, self._waiting_watch)
+
+    def _entries(self, drops: list[intake.Drop]) -> list[Entry]:
+        """Return those that this node may run. The others stay where they are, for whoever may."""
+        return [self._launching.entry_of(drop) for drop in drops if self._launching.fits(drop.peek.place)]
 
     def _intake_of(self, key: str) -> Intake:
         return next(found for found in self._intakes if found.owns(key))

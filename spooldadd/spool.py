@@ -13,7 +13,8 @@ import errno
 import os
 import stat
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from spooldadd import claim, durable, filing, layout, mark, names, record
 from spooldadd.errors import ClaimLost, SpoolError
@@ -30,6 +31,7 @@ class Claim:
     submitted_at_s: float
     claimed_at_s: float
     source: str
+    taken: Mapping[str, object] = field(default_factory=dict)  # what it takes of its node, as the claim says it
 
     @property
     def job(self) -> names.JobId:
@@ -66,7 +68,7 @@ class Spool:
 
     # -- claims
 
-    def claim_drop(self, source: str, name: str, queue: str) -> Claim:
+    def claim_drop(self, source: str, name: str, queue: str, taken: Mapping[str, object] | None = None) -> Claim:
         """Claim a spec that waits in the root or in an inbox, as a new job of this name.
 
         Raises: ClaimLost where somebody else took it or it is gone; SpoolError where the spool cannot be written.
@@ -79,7 +81,7 @@ class Spool:
         else:
             job = names.new_job_id(name, submitted_at_s, names.random_part())
         record_name = names.RecordName(job, 1, names.random_part())
-        claimed = self._prepare(record_name, queue, submitted_at_s, source)
+        claimed = self._prepare(record_name, queue, submitted_at_s, source, taken)
         target = os.path.join(claimed.path, layout.spec_entry(source))
         try:
             os.mkdir(claimed.path)
@@ -95,7 +97,7 @@ class Spool:
         self._make_last(claimed, claimed.path, self.places.running, os.path.dirname(os.path.join(self.places.root, source)))
         return claimed
 
-    def claim_waiting(self, job: str, queue: str) -> Claim:
+    def claim_waiting(self, job: str, queue: str, taken: Mapping[str, object] | None = None) -> Claim:
         """Claim a record that waits for its next attempt.
 
         Raises: ClaimLost where somebody else took it; SpoolError where the spool cannot be written.
@@ -103,7 +105,7 @@ class Spool:
         waiting = os.path.join(self.places.waiting, job)
         number = record.last_attempt(waiting) + 1
         record_name = names.RecordName(names.JobId(job), number, names.random_part())
-        claimed = self._prepare(record_name, queue, record.submitted_at_s(waiting, job), "")
+        claimed = self._prepare(record_name, queue, record.submitted_at_s(waiting, job), "", taken)
         try:
             won = _rename_in(waiting, claimed.path)
         except OSError as error:
@@ -216,13 +218,20 @@ class Spool:
         except OSError as error:
             raise self.trouble(error) from error
 
-    def _prepare(self, record_name: names.RecordName, queue: str, submitted_at_s: float, source: str) -> Claim:
+    def _prepare(
+        self,
+        record_name: names.RecordName,
+        queue: str,
+        submitted_at_s: float,
+        source: str,
+        taken: Mapping[str, object] | None,
+    ) -> Claim:
         path = os.path.join(self.places.running, str(record_name))
         try:
             lease = claim.take_new(self.places, str(record_name), self.holder)
         except OSError as error:
             raise self.trouble(error) from error
-        return Claim(record_name, path, lease, queue, submitted_at_s, time.time(), source)
+        return Claim(record_name, path, lease, queue, submitted_at_s, time.time(), source, taken or {})
 
     def _claim_table(self, claimed: Claim) -> dict[str, object]:
         return {
@@ -236,6 +245,7 @@ class Spool:
             "submitted_at": record.moment(claimed.submitted_at_s),
             "claimed_at": record.moment(claimed.claimed_at_s),
             "source": claimed.source,
+            **claimed.taken,
         }
 
     def _bind(self, path: str, source: str) -> None:

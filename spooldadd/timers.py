@@ -13,6 +13,8 @@ BEAT_S = 10.0
 RECOVER_S = 30.0
 HOUSEKEEPING_S = 3600.0
 ADOPTED_S = 1.0
+# Another worker of this node is about to claim, which takes it milliseconds, or has just taken what a job needs.
+NO_ROOM_S = 0.1
 # A pause that ended is noticed within this time where no event tells.
 PAUSED_S = 1.0
 

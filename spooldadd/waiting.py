@@ -85,6 +85,7 @@ class WaitingRecords:
             priority=peek.priority,
             since_s=record.submitted_at_s(path, job),
             not_before_s=max(given, default=None),
+            needs=peek.place.needs,
         )
 
 

@@ -29,8 +29,9 @@ from spooldadd.plan import Plan
 from spooldadd.presence import Presence
 from spooldadd.room import Room
 from spooldadd.sources import Sources
-from spooldadd.timers import ADOPTED_S, AWAY_S, BEAT_S, HOUSEKEEPING_S, PAUSED_S, RECOVER_S, TROUBLE_S, Timers
+from spooldadd.timers import ADOPTED_S, AWAY_S, BEAT_S, HOUSEKEEPING_S, NO_ROOM_S, PAUSED_S, RECOVER_S, TROUBLE_S, Timers
 from spooldadd.upkeeping import Upkeeping
+from spooldadd.usage import LOOK_S, NoRoom
 from spooldadd.watch import Watch
 
 # After these there may be a record in `waiting/`, and a work directory that nobody has removed.
@@ -202,7 +203,7 @@ class Worker:
             self._sources.pause_was_touched = False
             self._room.look_at = 0.0
         while self._room.free > 0 and not self.is_stopping:
-            entry = self._backlog.pop(time.time(), self._room.is_open)
+            entry = self._backlog.pop(time.time(), self._room.is_open, self._launching.usage.free)
             if entry is None:
                 self._sources.listen_again()
                 return
@@ -214,6 +215,8 @@ class Worker:
             except ClaimLost as error:
                 self._sources.forget(entry)
                 self.log.debug("claim-lost", job=entry.key, reason=str(error))
+            except NoRoom:
+                self._put_off.add(entry, time.monotonic() + NO_ROOM_S)
             except (SpoolError, OSError):
                 # For twice as long as all wait: where it is this one alone that cannot be claimed, the others come first.
                 self._put_off.add(entry, time.monotonic() + 2 * self._timers.trouble_s)
@@ -279,12 +282,15 @@ class Worker:
         later_s = self._backlog.next_at_s()
         if later_s is not None:
             times.append(now + later_s - time.time())
+        if self._backlog.is_lacking:
+            times.append(now + LOOK_S)  # another worker of this node may give back what is lacking
         if self._room.has_pause:
             times.append(now + PAUSED_S)
         return min(times)
 
     def _hear(self, report: Report) -> None:
         self._room.leave(report.record)
+        self._launching.usage.changed()
         if report.is_told:
             self._notifying.heed()
         if report.is_gone:
@@ -331,7 +337,8 @@ class Worker:
         self._crew.trim(now)
         self._upkeeping.turn(time.time())
         state = "draining" if self.settings.is_draining else self.state
-        self._presence.beat(self._sources, state=state, running=len(self._room), waiting=len(self._backlog))
+        taken = self._launching.usage.taken
+        self._presence.beat(self._sources, taken, state=state, running=len(self._room), waiting=len(self._backlog))
 
     # -- trouble
 

@@ -36,7 +36,10 @@ def run(options: argparse.Namespace) -> int:
     """Run it, and exit as it did."""
     config = load_config(options, None)
     try:
-        ended = foreground.run(*read(options.spec, options.arguments), config)
+        spec, path = read(options.spec, options.arguments)
+        if spec.place.model_fields_set and not options.quiet:
+            say("spooldadd: its `[place]` does not count here: `run` runs it on this machine, now")
+        ended = foreground.run(spec, path, config)
     except InvalidSpec as error:
         say(problems.render(error.problems, options.spec))
         return 1

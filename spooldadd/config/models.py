@@ -13,6 +13,7 @@ from pydantic import WithJsonSchema as Shown
 
 from spooldadd import forms
 from spooldadd.complaints import kind, refuse
+from spooldadd.config.capacity import Capacity
 from spooldadd.config.notify import Mail, NodeNotify, Transports, TransportTables
 from spooldadd.names import safe_name
 from spooldadd.spec.fields import (
@@ -232,6 +233,12 @@ class Config(Table):
     queues: Mapping[Name, Width] = Field(
         default_factory=dict,
         description="How many jobs of a queue run at once; 0 closes it. Queues that are not named share `jobs`.",
+    )
+    labels: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
+        default=(), description="What this node is or has; a spec asks for it with `place.labels`."
+    )
+    capacity: Capacity = Field(
+        default_factory=Capacity, description="What this node has for jobs whose spec says what they take of it."
     )
     work_dir: Directory = Field(
         default_factory=_work_dir_of_this_process,

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from spooldadd import filesystem, layout, trust
-from spooldadd.inspect import checked, holding, listing, tables, turn, words, workers
+from spooldadd.inspect import checked, holding, listing, placing, tables, turn, words, workers
 from spooldadd.inspect.explanation import Explanation, Rule
 from spooldadd.inspect.job import Job
 from spooldadd.inspect.peeking import Peek, peek
+from spooldadd.placement import ANYWHERE
 
 # As the worker has them; where its configuration says otherwise and the node notes it, that counts.
 SETTLE_S, NETWORK_SETTLE_S = 2.0, 5.0
@@ -37,6 +38,7 @@ class Sight:
     running: tuple[Job, ...]
     now: datetime.datetime
     is_network: bool
+    placing: placing.Placing
 
     @property
     def serving(self) -> tuple[workers.Node, ...]:
@@ -50,7 +52,10 @@ def look(job: Job, now: datetime.datetime) -> Sight:
     running = listing.Listing(places, states=(layout.RUNNING,)).jobs()
     is_network = filesystem.is_network(filesystem.kind(places.root))
     nodes = tuple(workers.all_nodes(places))
-    return Sight(job, peek(job.spec_path), checked.check(job), nodes, tuple(running), now, is_network)
+    found = checked.check(job)
+    place = found.spec.place.place() if found.spec else ANYWHERE
+    placed = placing.look(job, place, nodes)
+    return Sight(job, peek(job.spec_path), found, nodes, tuple(running), now, is_network, placed)
 
 
 def rules(sight: Sight) -> list[Rule]:
@@ -64,7 +69,7 @@ def explain(job: Job, now: datetime.datetime) -> Explanation:
     found = rules(sight)
     keeping = [rule for rule in found if rule.keeps_waiting]
     lines = [*(f"- {rule.sentence}" for rule in keeping), *_passed(found), *_errors(sight)]
-    facts = {"rules": [rule.table() for rule in found]}
+    facts = {"rules": [rule.table() for rule in found], "nodes": placing.by_node(sight.placing, found)}
     name = words.show(job.id)
     commands = (f"spooldadd logs --follow {name}", f"spooldadd cancel {name}")
     return Explanation(_verdict(sight, keeping), facts, tuple(lines), commands)
@@ -101,6 +106,10 @@ def _served(sight: Sight) -> Iterable[Rule]:
     for node in sight.serving:
         said = f"the worker of node `{words.show(node.name)}` is {node.state}"
         yield Rule("worker", is_idle, {"node": node.name, "state": node.state}, _because(said, IDLE_STATES.get(node.state)))
+
+
+def _placed(sight: Sight) -> Iterable[Rule]:
+    yield from placing.rules(sight.placing)
 
 
 def _held(sight: Sight) -> Iterable[Rule]:
@@ -185,7 +194,7 @@ def _between_attempts(sight: Sight) -> Iterable[Rule]:
 
 def _room(sight: Sight) -> Iterable[Rule]:
     """A node takes the job only if both the node and its queue have room. It waits for that where no node has."""
-    nodes = [node for node in sight.serving if node.state not in IDLE_STATES]
+    nodes = [node for node in sight.serving if node.state not in IDLE_STATES and not sight.placing.never(node.name)]
     found = [_room_of(sight, node) for node in nodes]
     has_room = any(rule.rule == "room" for rule in found)
     for rule in found:
@@ -211,6 +220,9 @@ def _room_of(sight: Sight, node: workers.Node) -> Rule:
         return Rule("queue-full", False, value, f"{shown} is full on {name}: {len(same)} of {width} run: {_names(same)}")
     if node.jobs is not None and len(there) >= node.jobs:
         return Rule("node-full", False, value, f"{name} is full: {len(there)} of {node.jobs} run: {_names(there)}")
+    busy = sight.placing.has_room(node, there)
+    if busy is not None:
+        return Rule(busy.rule, False, value, f"on {name} {busy.sentence}")
     return Rule("room", False, value, f"{name} has room: {len(there)} of {node.jobs} run, {len(same)} of them in {shown}")
 
 
@@ -228,6 +240,7 @@ def _position(sight: Sight) -> Iterable[Rule]:
 
 RULES: tuple[Callable[[Sight], Iterable[Rule]], ...] = (
     _served,
+    _placed,
     _held,
     _paused,
     _quiet,

@@ -239,6 +239,36 @@ def _pattern(value: str) -> str:
 FilePattern = Annotated[Word, AfterValidator(_pattern), Shown({"title": "path pattern", "type": "string"})]
 
 
+def _node_pattern(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.*?!\[\]-]+", value, re.ASCII):
+        raise refuse(
+            "matches no name of a node",
+            'node names have letters, digits, `.`, `_` and `-`; `*`, `?` and `[…]` stand for some of them: `"etl-*"`',
+        )
+    return value
+
+
+def _node_patterns(value: object) -> object:
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list | tuple) and not value:
+        raise refuse("names no node", "leave the key out where any node will do")
+    if not isinstance(value, list | tuple):
+        raise refuse(f"must be a name or a list of names, not {kind(value)}", 'write `node = "etl-*"`')
+    return tuple(value)
+
+
+NodePattern = Annotated[Word, AfterValidator(_node_pattern), Shown({"title": "pattern", "type": "string"})]
+_NODE_PATTERNS_SCHEMA: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+NodePatterns = Annotated[tuple[NodePattern, ...], BeforeValidator(_node_patterns), Shown(_NODE_PATTERNS_SCHEMA)]
+# A thousandth of a processor is what is counted; a million of them is no machine of today.
+MIN_CPUS: Final = 0.001
+MAX_CPUS: Final = 1_000_000.0
+MAX_GPUS: Final = 4096
+Cpus = Annotated[float, Field(ge=MIN_CPUS, le=MAX_CPUS)]
+Gpus = Annotated[int, Field(ge=0, le=MAX_GPUS)]
+
+
 def _directory(value: str) -> str:
     if not os.path.isabs(value):
         raise refuse("must be an absolute path", "begin it with `/`, or with `~/` for your home directory")

@@ -10,19 +10,23 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 
 from spooldadd.complaints import refuse
 from spooldadd.environment.models import BuildStep, FileEntry, PythonTable
+from spooldadd.placement import ANYWHERE, MILLI, Needs, Place
 from spooldadd.reading import Source
 from spooldadd.spec.fields import (
     Address,
     Command,
     CpuQuota,
+    Cpus,
     Delay,
     Duration,
     Environ,
     FilePattern,
+    Gpus,
     JsonTable,
     MemorySize,
     Moment,
     Name,
+    NodePatterns,
     OpenFiles,
     Size,
     Tasks,
@@ -138,6 +142,38 @@ class Run(Table):
     )
 
 
+class Requires(Table):
+    """What the job takes of a node while it runs. It is counted, not enforced; what is absent takes nothing."""
+
+    cpus: Cpus | None = Field(default=None, description="Processors; parts of one are allowed.")
+    memory_bytes: MemorySize | None = Field(default=None, alias="memory", description="Memory.")
+    gpus: Gpus | None = Field(
+        default=None,
+        description="GPUs; `CUDA_VISIBLE_DEVICES` and `SPOOLDADD_GPUS` tell the job which of them are its own.",
+    )
+
+
+class PlaceTable(Table):
+    """Which nodes may run the job."""
+
+    node: NodePatterns = Field(
+        default=(),
+        description="Names of nodes, or patterns such as `etl-*`, in the letters of the name; unset, any.",
+    )
+    labels: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
+        default=(), description="Labels that the node's configuration must have, all of them."
+    )
+    requires: Requires = Field(default_factory=Requires, description="What the job takes of a node while it runs.")
+
+    def place(self) -> Place:
+        """Return the same in the terms of those who decide about it."""
+        if not self.model_fields_set:
+            return ANYWHERE
+        asked = self.requires
+        needs = Needs(round((asked.cpus or 0) * MILLI), asked.memory_bytes or 0, asked.gpus or 0)
+        return Place(self.node, self.labels, needs)
+
+
 class Keep(Table):
     """What remains of the work directory."""
 
@@ -196,6 +232,7 @@ class Spec(Table):
     )
     retry: Retry = Field(default_factory=Retry, description="Whether a failed attempt is followed by another.")
     run: Run = Field(default_factory=Run, description="When and how the command is started.")
+    place: PlaceTable = Field(default_factory=PlaceTable, description="Which nodes may run the job; unset, any.")
     keep: Keep = Field(default_factory=Keep, description="What remains of the work directory.")
     notify: Notify = Field(default_factory=Notify, description="Who is told how the job ended.")
 

@@ -7,15 +7,18 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from pydantic import ValidationError
+
 from spooldadd import forms
+from spooldadd.placement import ANYWHERE, Place
 from spooldadd.reading import Unreadable, read
 from spooldadd.spec.fields import NAME_PATTERN
-from spooldadd.spec.models import Spec
+from spooldadd.spec.models import PlaceTable, Spec
 from spooldadd.spec.reading import MAX_SPEC_BYTES
 from spooldadd.spec.script import metadata
 
 # A key may hide behind an escape (`"\u006eame"`), so a text with one is looked at too.
-_TELLING: Final = (b"name", b"queue", b"priority", b"not_before", b"\\u", b"\\U", b"\\x")
+_TELLING: Final = (b"name", b"queue", b"priority", b"not_before", b"place", b"\\u", b"\\U", b"\\x")
 _NAME: Final = re.compile(NAME_PATTERN)
 _DEFAULT_QUEUE: Final[str] = Spec.model_fields["queue"].default
 _PRIORITIES: Final = range(-1_000_000, 1_000_001)
@@ -29,6 +32,7 @@ class Peek(NamedTuple):
     priority: int = 0
     not_before: datetime.datetime | None = None
     is_valid_toml: bool | None = None
+    place: Place = ANYWHERE
 
 
 _NOTHING: Final = Peek()
@@ -61,7 +65,14 @@ def has_whole_block(data: bytes) -> bool:
 
 
 def _peeked(table: Mapping[str, object]) -> Peek:
-    return Peek(_name(table.get("name")), _name(table.get("queue")) or _DEFAULT_QUEUE, _priority(table), _start(table), True)
+    return Peek(
+        _name(table.get("name")),
+        _name(table.get("queue")) or _DEFAULT_QUEUE,
+        _priority(table),
+        _start(table),
+        True,
+        _place(table.get("place")),
+    )
 
 
 def _name(value: object) -> str | None:
@@ -77,3 +88,12 @@ def _start(table: Mapping[str, object]) -> datetime.datetime | None:
     run = table.get("run")
     value = run.get("not_before") if isinstance(run, dict) else None
     return value if isinstance(value, datetime.datetime) and value.tzinfo is not None else None
+
+
+def _place(value: object) -> Place:
+    if not isinstance(value, dict) or not value:
+        return ANYWHERE
+    try:
+        return PlaceTable.model_validate(value).place()
+    except ValidationError:
+        return ANYWHERE

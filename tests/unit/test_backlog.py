@@ -1,7 +1,10 @@
+import dataclasses
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spooldadd.backlog import Backlog, Entry
+from spooldadd.placement import NOTHING, Needs
 
 NOW_S = 1000.0
 
@@ -112,3 +115,102 @@ def test_only_records_that_wait_for_their_time_are_told_as_such():
     backlog.discard("record", is_record=True)
     assert not backlog.has_later_record()
     assert [one.key for one in backlog.entries()] == ["drop"]
+
+
+# -- what jobs need of the node
+
+ONE_GPU, TWO_GPUS, ONE_CPU = Needs(gpus=1), Needs(gpus=2), Needs(millicpus=1000)
+
+
+def needing(key, needs, **rest):
+    return dataclasses.replace(entry(key, **rest), needs=needs)
+
+
+def started(backlog, free):
+    """Start what finds room until nothing does; return the keys."""
+    keys = []
+    while (one := backlog.pop(NOW_S, every, lambda: free)) is not None:
+        keys.append(one.key)
+        free = free.minus(one.needs)
+    return keys
+
+
+def test_what_needs_more_than_is_free_is_passed_by_those_that_need_something_else():
+    backlog = filled(needing("a", TWO_GPUS), needing("b", ONE_CPU), entry("c"))
+    assert started(backlog, Needs(1000, 0, 1)) == ["b", "c"]
+    assert backlog.is_lacking
+
+
+def test_what_waits_for_gpus_is_not_overtaken_by_smaller_ones_that_need_them():
+    backlog = filled(needing("a", TWO_GPUS), needing("b", ONE_GPU), needing("c", ONE_GPU))
+    assert started(backlog, Needs(0, 0, 1)) == []
+    assert started(backlog, Needs(0, 0, 2)) == ["a"]
+    assert started(backlog, Needs(0, 0, 2)) == ["b", "c"]
+
+
+def test_what_waits_for_one_thing_keeps_its_part_of_another():
+    """Else those that take processors and those that take GPUs could keep it waiting in turn for ever."""
+    backlog = filled(needing("a", Needs(1000, 0, 1)), needing("b", ONE_CPU), needing("c", ONE_CPU))
+    assert started(backlog, Needs(2000, 0, 0)) == ["b"]
+
+
+def test_a_higher_priority_goes_first_also_where_it_needs_something():
+    backlog = filled(entry("a"), needing("b", ONE_GPU, priority=1))
+    assert started(backlog, Needs(0, 0, 1)) == ["b", "a"]
+
+
+def test_a_queue_without_width_keeps_nothing_from_the_others():
+    backlog = filled(needing("a", TWO_GPUS, queue="full"), needing("b", ONE_GPU))
+    found = backlog.pop(NOW_S, lambda queue: queue != "full", lambda: ONE_GPU)
+    assert found is not None and found.key == "b"
+
+
+def test_what_needs_nothing_goes_on_however_many_different_needs_wait():
+    waiting = [needing(f"{number:04}", Needs(gpus=number + 1)) for number in range(300)]
+    backlog = filled(*waiting, entry("plain", priority=-1))
+    assert started(backlog, NOTHING) == ["plain"]
+    assert len(backlog) == 300
+    assert started(backlog, Needs(0, 0, 10**6))[:3] == ["0000", "0001", "0002"]
+
+
+def test_nobody_asks_what_is_free_where_nothing_is_needed():
+    backlog = filled(entry("a"))
+    assert backlog.pop(NOW_S, every, lambda: 1 / 0).key == "a"
+
+
+@given(
+    st.lists(
+        st.tuples(ENTRIES, st.sampled_from([NOTHING, ONE_GPU, TWO_GPUS, ONE_CPU, Needs(1000, 0, 1)]), st.booleans()),
+        max_size=25,
+    ),
+    st.builds(Needs, st.sampled_from([0, 1000, 2000]), st.just(0), st.integers(0, 3)),
+)
+def test_the_first_of_each_need_is_chosen_as_a_plain_search_would(found, free):
+    """Against a model that looks at everything: in the order of ranks, each first of its kind keeps what it lacks."""
+    backlog = Backlog()
+    model = {}
+    for one, needs, is_gone in found:
+        one = dataclasses.replace(one, needs=needs, not_before_s=None)
+        backlog.add(one, NOW_S)
+        model[one.is_record, one.key] = one
+        if is_gone:
+            backlog.discard(one.key, is_record=one.is_record)
+            del model[one.is_record, one.key]
+        if len(model) % 3 == 2:
+            backlog.has_ready(NOW_S, every)
+            backlog.pop(NOW_S, lambda _queue: False)
+    while True:
+        left, seen, wanted = free, set(), None
+        for one in sorted(model.values(), key=lambda one: one.rank):
+            if (one.queue, one.needs) in seen:
+                continue
+            seen.add((one.queue, one.needs))
+            if one.needs.fits_in(left):
+                wanted = one
+                break
+            left = left.minus(one.needs)
+        chosen = backlog.pop(NOW_S, every, lambda: free)
+        assert (chosen and chosen.rank) == (wanted and wanted.rank)
+        if chosen is None:
+            return
+        del model[chosen.is_record, chosen.key]

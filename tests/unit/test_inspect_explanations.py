@@ -75,6 +75,54 @@ def test_a_spool_that_nobody_serves_keeps_everything_waiting(made):
     assert f"start one: `spooldadd worker {made.root}`" in found.lines[0]
 
 
+PLACED = 'command = ["true"]\n[place]\nnode = "etl-*"\nlabels = ["gpu"]\nrequires = { gpus = 2 }\n'
+HAS_GPUS = {"labels": ["gpu"], "capacity": {"cpus": 8.0, "memory_bytes": 2**33, "gpus": 2}}
+
+
+def test_each_node_has_its_own_reasons_not_to_take_a_job(made, serve):
+    serve("web-1")
+    serve("etl-1", labels=["ssd"], capacity={"cpus": 8.0, "memory_bytes": 2**33, "gpus": 1})
+    made.drop("a.toml", PLACED)
+    found = why(made, "a.toml")
+    assert keeping(found) == ["place-labels", "place-capacity", "place-node"]
+    told = {node["node"]: [reason["rule"] for reason in node["reasons"]] for node in found.facts["nodes"]}
+    assert told == {"etl-1": ["place-labels", "place-capacity"], "web-1": ["place-node"]}
+    assert any("the job needs more than it has: 2 GPUs, of 1 in all" in line for line in found.lines)
+
+
+def test_nodes_that_never_take_it_keep_nothing_waiting_where_another_one_does(made, serve):
+    serve("web-1")
+    serve("etl-1", **HAS_GPUS)
+    made.drop("a.toml", PLACED)
+    found = why(made, "a.toml")
+    assert keeping(found) == []
+    assert [node["takes"] for node in found.facts["nodes"]] == [True, False]
+
+
+def test_what_is_taken_now_keeps_a_job_waiting(made, serve):
+    serve("etl-1", **HAS_GPUS)
+    made.add("running", job_id("long"), claim={"node": "etl-1", "queue": "default", "gpus": ["1"]})
+    made.drop("a.toml", PLACED)
+    found = why(made, "a.toml")
+    assert keeping(found) == ["place-busy"]
+    assert rule(found, "place-busy")["sentence"] == "on node `etl-1` too little is free: 2 GPUs, of 1 now"
+
+
+def test_a_drop_in_the_inbox_of_a_node_that_nobody_serves_is_told(made, serve):
+    serve("n1")
+    made.drop("@web-9/a.toml")
+    found = why(made, "@web-9/a.toml")
+    assert keeping(found) == ["inbox", "node-away"]
+    assert "no worker of that name has ever served this spool" in rule(found, "node-away")["sentence"]
+
+
+def test_a_node_that_would_take_it_and_does_not_serve_is_named(made, serve):
+    serve("web-1")
+    (made.root / ".spool" / "nodes" / "etl-1.toml").write_text('schema = 1\nnode = "etl-1"\n')
+    made.drop("a.toml", PLACED)
+    assert keeping(why(made, "a.toml")) == ["node-away", "place-node"]
+
+
 def test_a_draining_worker_takes_nothing(made, serve):
     serve(state="draining")
     made.drop("a.toml")
