@@ -251,15 +251,13 @@ def _node_pattern(value: str) -> str:
 def _node_patterns(value: object) -> object:
     if isinstance(value, str):
         return (value,)
-    if isinstance(value, list | tuple) and not value:
-        raise refuse("names no node", "leave the key out where any node will do")
     if not isinstance(value, list | tuple):
         raise refuse(f"must be a name or a list of names, not {kind(value)}", 'write `node = "etl-*"`')
     return tuple(value)
 
 
 NodePattern = Annotated[Word, AfterValidator(_node_pattern), Shown({"title": "pattern", "type": "string"})]
-_NODE_PATTERNS_SCHEMA: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+_NODE_PATTERNS_SCHEMA: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 NodePatterns = Annotated[tuple[NodePattern, ...], BeforeValidator(_node_patterns), Shown(_NODE_PATTERNS_SCHEMA)]
 # A thousandth of a processor is what is counted; a million of them is no machine of today.
 MIN_CPUS: Final = 0.001

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from spooldadd.complaints import known_keys
 from spooldadd.errors import SpecError
-from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec, Limits, Retry, Spec, describe, parse, peek, schema
+from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec, Limits, Peek, Retry, Spec, describe, parse, peek, schema
 from spooldadd.tomltext import dumps
 from tests.unit.toml_data import tables
 
@@ -300,8 +300,8 @@ def test_a_peek_finds_what_queueing_needs():
 
 
 def test_a_peek_does_not_look_where_no_key_can_be():
-    assert peek(b'command = "true"\n') == (None, "default", 0, None, None)
-    assert peek(b"[[[[ no toml") == (None, "default", 0, None, None)
+    assert peek(b'command = "true"\n') == Peek()
+    assert peek(b"[[[[ no toml") == Peek()
     assert peek(b"queue" * MAX_SPEC_BYTES).is_valid_toml is None
 
 
@@ -315,7 +315,7 @@ def test_a_peek_does_not_look_where_no_key_can_be():
     ],
 )
 def test_wrong_values_count_as_absent_for_a_peek(text):
-    assert peek(text.encode()) == (None, "default", 0, None, True)
+    assert peek(text.encode()) == Peek(is_valid_toml=True)
 
 
 def test_a_peek_into_what_is_no_toml_says_so():
