@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from spooldadd import upkeeping
 from spooldadd.tomltext import dumps
 from tests.e2e.environment_index import Index
 from tests.e2e.environment_web import Web, sha256
@@ -295,6 +296,7 @@ def test_a_spec_without_python_has_nothing_to_lock(batch, tmp_path):
 # -- at the same moment
 
 
+@pytest.mark.slow
 def test_twenty_jobs_that_need_the_same_new_environment_at_once_cause_one_build(node, web):
     index = Index(web, prefix="/twenty")
     index.add("alpha", "1.0")
@@ -359,6 +361,7 @@ def test_a_job_whose_supervisor_and_worker_were_killed_during_its_build_is_lost_
 # -- a job that edits its environment
 
 
+@pytest.mark.slow
 def test_a_job_that_edits_its_environment_changes_no_later_job_and_not_the_cache(node, index):
     spec = {"python": python(index, "alpha")}
     for name, command in (("first", SHOW), ("edit", ["python", "-c", EDIT]), ("later", SHOW)):
@@ -385,6 +388,7 @@ def test_a_job_that_edits_its_environment_changes_no_later_job_and_not_the_cache
         "open(os.path.join(sys.prefix, 'added'), 'w')",
     ],
 )
+@pytest.mark.slow
 def test_every_way_to_edit_an_environment_is_noticed(batch, index, edit):
     code = f"import os, sys, alpha; [os.chmod(p, 0o755) for p, _, _ in os.walk(sys.prefix)]; {edit}"
     spec = batch.spool.parent / "edit.toml"
@@ -445,6 +449,8 @@ def test_an_ordinary_user_cannot_write_into_an_environment(batch):
 
 
 def test_prune_never_takes_what_a_job_uses(node, index):
+    node.cache.mkdir(exist_ok=True)
+    (node.cache / upkeeping.STAMP).touch()  # or the worker has the cache pruned itself, before we do
     node.start()
     for name, command in (("done", ["true"]), ("using", "echo begun; sleep 1000")):
         packages = ["alpha"] if name == "using" else ["beta"]

@@ -118,6 +118,7 @@ def test_the_same_submission_is_the_same_bundle_to_the_byte(node, beside):
     assert first == second
 
 
+@pytest.mark.slow
 def test_requirements_are_frozen_and_edited_ones_make_another_environment(node, beside):
     with Web() as web:
         index = Index(web)
@@ -173,6 +174,7 @@ def test_a_file_that_lies_in_the_spool_is_found_there(node, beside):
     assert output(node.finished("job")) == "shared\n"
 
 
+@pytest.mark.slow
 def test_a_large_file_takes_no_memory(node, beside):
     with (beside / "in" / "data.csv").open("wb") as file:
         file.truncate(200 << 20)
@@ -335,6 +337,7 @@ def test_a_link_out_of_the_bundle_is_no_way_to_another_file(node):
     assert result_of(node.finished("evil"))["outcome"] == "build"
 
 
+@pytest.mark.slow
 def test_a_bundle_of_too_many_members_is_refused(node):
     header = special("x", tarfile.REGTYPE).tobuf()
     data = packed(("spec.toml", SHOW.encode()))[:1024] + header * 100_001 + bytes(10240)

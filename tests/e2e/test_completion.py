@@ -35,12 +35,14 @@ def test_every_command_is_completed(node):
     assert complete(node, "spooldadd re") == {"retry", "release", "recover"}
 
 
+@pytest.mark.slow
 def test_the_options_of_a_command_are_completed(node):
     assert complete(node, "spooldadd submit --pr") == {"--priority"}
     assert {"--spool", "--config", "--all-failed", "--since", "--now", "--force"} <= complete(node, "spooldadd retry --")
     assert complete(node, "spooldadd --sp") == {"--spool"}
 
 
+@pytest.mark.slow
 def test_words_and_files_and_directories_are_completed(node, tmp_path):
     (tmp_path / "specs").mkdir()
     (tmp_path / "nightly.toml").touch()
@@ -53,6 +55,7 @@ def test_words_and_files_and_directories_are_completed(node, tmp_path):
     assert complete(node, "spooldadd submit --queue ", cwd) == set()
 
 
+@pytest.mark.slow
 def test_jobs_are_completed_by_what_the_command_can_do_with_them(node):
     node.drop("good.toml", 'command = "true"')
     node.drop("bad.toml", 'command = "false"')
@@ -65,6 +68,7 @@ def test_jobs_are_completed_by_what_the_command_can_do_with_them(node):
     assert complete(node, "spooldadd cancel ") == {waiting}
 
 
+@pytest.mark.slow
 def test_jobs_of_the_spool_on_the_line_are_completed(node, make_node):
     other = make_node()
     other.drop("elsewhere.toml", 'command = "true"')

@@ -46,6 +46,7 @@ def test_it_fetches_a_file_brings_a_package_along_and_runs_a_script(web, tmp_pat
     assert not list(tmp_path.iterdir())  # read-only environments go, too
 
 
+@pytest.mark.slow
 def test_without_network_it_says_so_leaves_two_jobs_out_and_succeeds(tmp_path):
     done, _ = demo("http://127.0.0.1:9/simple/", tmp_path)
     assert done.returncode == 0, done.stdout
@@ -55,6 +56,7 @@ def test_without_network_it_says_so_leaves_two_jobs_out_and_succeeds(tmp_path):
     assert "Every job ended as it should" in done.stdout
 
 
+@pytest.mark.slow
 def test_behind_an_index_that_hardly_answers_it_ends_within_a_minute(web, tmp_path):
     index = Index(web)
     index.add("six", "1.99.0")

@@ -107,7 +107,7 @@ def python(index, *requirements, **options):
     return {"requirements": list(requirements), "index_url": index.url, **options}
 
 
-@pytest.fixture(params=["uv", "pip"])
+@pytest.fixture(params=["uv", pytest.param("pip", marks=pytest.mark.slow)])
 def installer(request, node):
     if request.param == "pip":
         probe = subprocess.run(["/usr/bin/python3", "-m", "pip", "--version"], capture_output=True)

@@ -36,6 +36,7 @@ def counted(node) -> int:
     return sum(int(count) for text in texts for count in re.findall(r"^(\d+) x ", text, re.M))
 
 
+@pytest.mark.slow
 def test_hundreds_of_failures_of_three_causes_are_a_handful_of_mails_that_account_for_all(node):
     node.start()
     for number in range(3 * EACH):

@@ -154,6 +154,7 @@ def test_without_a_transport_a_wish_for_mail_is_a_warning(node):
     assert not (node.spool / ".spool" / "notify").exists() and not (node.spool.parent / "mail").exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_delays_no_job_and_gets_all_letters_once_when_it_is_back(node):
     port = free_port()
     configure(node, smtp(port))
@@ -196,6 +197,7 @@ def test_mail_test_says_what_came_of_each_transport(node):
     assert mail["X-Spooldadd-Event"] == "trial"
 
 
+@pytest.mark.slow
 def test_letters_are_listed_shown_and_sent_again(node):
     with MailServer() as server:
         server.handler.answers["ops@example.org"] = "550 5.1.1 no such user"

@@ -6,6 +6,8 @@ import email.policy
 import multiprocessing
 import re
 
+import pytest
+
 from spooldadd.erroremail import Mailbox
 from spooldadd.mail.cause import find_cause
 from spooldadd.mail.compose import Composer, Letterhead
@@ -71,6 +73,7 @@ def _fail_often(directory, first):
         notifier.outbox.flush(notifier.transports)
 
 
+@pytest.mark.slow
 def test_a_thousand_failures_of_three_causes_are_a_handful_of_mails_and_then_one_recovery_each(tmp_path):
     directory = str(tmp_path)
     context = multiprocessing.get_context("fork")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 
+import pytest
+
 from tests.e2e.mail_node import Hook, configure, maildir, mails, wait_mails
 from tests.support import until
 
@@ -27,6 +29,7 @@ load(open(sys.argv[2]).read())
 """
 
 
+@pytest.mark.slow
 def test_planted_secrets_are_nowhere_but_in_the_job(make_node):
     node = make_node(durability="process", environ={"DB_PASSWORD": PLANTED["worker"]})
     root = node.spool.parent

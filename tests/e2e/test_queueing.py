@@ -331,6 +331,7 @@ def test_other_spool_in_the_place_is_not_served_and_the_right_one_is_when_it_is_
     assert (other / "foreign.toml").exists()
 
 
+@pytest.mark.slow
 def test_burst_of_drops_is_run_to_the_last(make_node: Callable[..., Node]) -> None:
     node = make_node(environ=QUICK, durability="process")
     source = node.spool.parent / "source"

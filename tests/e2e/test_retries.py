@@ -135,6 +135,7 @@ def test_failed_record_moved_to_waiting_by_hand_runs_again(node: Node, is_runnin
     assert result_of(again / "attempts" / "1")["state"] == "failed"
 
 
+@pytest.mark.slow
 def test_record_may_run_many_times_by_hand(node: Node) -> None:
     node.drop("again.toml", dumps({"command": "exit $SPOOLDADD_ATTEMPT"}))
     for attempt in range(1, 4):

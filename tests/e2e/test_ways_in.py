@@ -231,6 +231,7 @@ def test_two_names_of_one_file_are_two_submissions(inbox: Inbox) -> None:
     assert out.read_text().count("ran\n") == 2
 
 
+@pytest.mark.slow
 def test_thousand_specs_copied_at_once_run_once_each(make_node: Callable[..., Node]) -> None:
     node = make_node(environ={"SPOOLDADD_INTAKE__SETTLE": f"{SETTLE_S}s"}, durability="process")
     source = node.spool.parent / "source"

@@ -45,6 +45,7 @@ def test_a_step_whose_call_fails_once_comes_to_the_same_end(scene: Scene, error:
 
 @ERROR
 @pytest.mark.parametrize("scene", SERVED, ids=[scene.name for scene in SERVED])
+@pytest.mark.slow
 def test_a_worker_whose_call_fails_once_goes_on_by_itself(scene: Scene, error: Callable[[int], int]) -> None:
     verdicts = sweeping.sweep(lambda at: sweeping.serving_failed_at(scene, at, error(at)))
     assert verdicts, "no call was struck"

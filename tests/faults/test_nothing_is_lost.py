@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from spooldadd import durable
 from tests.faults.chaos import Chaos
 from tests.support import Node, processes_of, result_of, until
@@ -64,6 +66,7 @@ def problems_of(name: str, finished: list[Path], lines: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_killing_everything_at_random_loses_nothing_and_runs_nothing_twice(node: Node, tmp_path: Path):
     lines, alone = tmp_path / "lines", tmp_path / "alone"
     lines.mkdir()

@@ -1,0 +1,83 @@
+"""Measure how quick we are, as ratios against a bare spawn loop in the same run.
+
+    .venv/bin/python -m tests.bench [NAME …] [--quick] [--json] [--peers] [--directory DIR]
+
+Names: flow latency submit idle running waiting finished cold (default: all). Prints a table; passes or fails on nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.bench import flow, latency, peers, resting, scale, submitting
+from tests.bench.measure import Row, machine
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    jobs: int = 2000
+    rounds: int = 5
+    drops: int = 200
+    files: int = 1000
+    idle_s: float = 60.0
+    running: int = 1000
+    sleep_s: float = 60.0
+    waiting: int = 100_000
+    finished: int = 1_000_000
+    starts: int = 20
+
+
+QUICK = Sizes(500, 3, 40, 200, 10.0, 100, 15.0, 10_000, 20_000, 7)
+
+
+def main() -> None:
+    """Measure what was named."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure (default: all)")
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller: minutes instead of an hour")
+    parser.add_argument("--peers", action="store_true", help="other spoolers too, those that are installed")
+    parser.add_argument("--json", action="store_true", help="one object instead of a table")
+    parser.add_argument("--directory", help="where the spools are made: the disk that is measured")
+    options = parser.parse_args()
+    kinds = _kinds(QUICK if options.quick else Sizes(), options.directory)
+    unknown = [name for name in options.names if name not in kinds]
+    if unknown:
+        parser.error(f"`{unknown[0]}` is none of: {', '.join(kinds)}")
+    wanted = [*(options.names or [name for name in kinds if name != "peers"]), *(["peers"] if options.peers else [])]
+    about = machine(options.directory or tempfile.gettempdir())
+    if not options.json:
+        print("  ".join(f"{key}: {value}" for key, value in about.items()), flush=True)
+    found: list[Row] = []
+    for name in dict.fromkeys(wanted):
+        for row in kinds[name]():
+            found.append(row)
+            if not options.json:
+                print(row.line(), flush=True)
+    if options.json:
+        json.dump({"schema": 1, "machine": about, "rows": [row.table() for row in found]}, sys.stdout, indent=2)
+        print()
+
+
+def _kinds(sizes: Sizes, directory: str | None) -> dict[str, Callable[[], list[Row]]]:
+    return {
+        "flow": lambda: flow.rows(sizes.jobs, sizes.rounds, directory),
+        "latency": lambda: latency.rows(sizes.drops, directory),
+        "submit": lambda: submitting.rows(sizes.files, sizes.rounds, directory),
+        "idle": lambda: resting.idle_rows(sizes.idle_s, directory),
+        "running": lambda: resting.running_rows(sizes.running, sizes.sleep_s, directory),
+        "waiting": lambda: scale.waiting_rows(sizes.waiting, directory),
+        "finished": lambda: scale.finished_rows(sizes.finished, directory),
+        "cold": lambda: scale.cold_rows(sizes.starts, directory),
+        "peers": lambda: peers.rows(sizes.jobs, directory),
+    }
+
+
+if __name__ == "__main__":
+    main()

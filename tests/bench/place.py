@@ -1,0 +1,98 @@
+"""A spool to measure on, filled and served by the real command, and what its processes cost."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from spooldadd import process
+from tests.support import Node, processes_of
+
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+SPEC = 'command = ["/bin/true"]\n'
+
+
+@contextmanager
+def spool(durability: str, directory: str | None) -> Iterator[Node]:
+    """Give a fresh spool on the disk that is measured; nothing of it is left."""
+    with tempfile.TemporaryDirectory(prefix="spooldadd-bench-", dir=directory) as root:
+        node = Node(Path(root), durability=durability)
+        try:
+            yield node
+        finally:
+            node.close()
+
+
+def fill(node: Node, jobs: int, text: str = SPEC) -> None:
+    """Drop that many specs, each by a rename, as a submitter does."""
+    for number in range(jobs):
+        temporary = node.spool / ".part"
+        temporary.write_text(text)
+        temporary.rename(node.spool / f"job-{number}.toml")
+
+
+def wait_for(condition: Callable[[], bool], deadline_s: float = 900.0, look_s: float = 0.01) -> float:
+    """Wait for a condition; return when it held, by `perf_counter`. Raises: TimeoutError."""
+    end = time.perf_counter() + deadline_s
+    while not condition():
+        if time.perf_counter() > end:
+            raise TimeoutError(f"not within {deadline_s:g} s")
+        time.sleep(look_s)
+    return time.perf_counter()
+
+
+def count(directory: Path) -> int:
+    """Count what is in a directory; of a large one the kernel's link count tells it without a walk, where it does."""
+    links = directory.stat().st_nlink - 2
+    return links if links >= 0 else len(os.listdir(directory))
+
+
+def cpu_of(pids: list[int]) -> tuple[float, float]:
+    """Return the CPU seconds of these processes, and those of their children that were reaped."""
+    own = reaped = 0.0
+    for pid in pids:
+        try:
+            fields = Path("/proc", str(pid), "stat").read_text().rsplit(") ", 1)[1].split()
+        except OSError:
+            continue
+        own += (int(fields[11]) + int(fields[12])) * TICK_S
+        reaped += (int(fields[13]) + int(fields[14])) * TICK_S
+    return own, reaped
+
+
+def pss_bytes(pids: list[int]) -> int:
+    """Return the memory of these processes, what they share counted once (proportional set size)."""
+    total = 0
+    for pid in pids:
+        for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def wakeups(pids: list[int]) -> int:
+    """Return how often these processes have been given a processor because they waited for something."""
+    total = 0
+    for pid in pids:
+        for task in Path("/proc", str(pid), "task").iterdir():
+            for line in (task / "status").read_text().splitlines():
+                if line.startswith("voluntary_ctxt_switches:"):
+                    total += int(line.split()[1])
+    return total
+
+
+def ours(node: Node) -> list[int]:
+    """Return worker, launcher and supervisors; not the jobs."""
+    return [pid for pid in processes_of(node.work) if _is_ours(pid)]
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        command = Path("/proc", str(pid), "cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"spooldadd" in command and process.start_ticks(pid) is not None

@@ -1,0 +1,113 @@
+"""Growth: a long queue of waiting specs, and a long history of finished records."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from spooldadd.names import random_part
+from tests.bench import place
+from tests.bench.measure import Row, quantile
+from tests.support import Node
+
+RESULT = (
+    'schema = 1\njob = "{job}"\nname = "old"\nqueue = "default"\nstate = "done"\noutcome = "success"\nreason = "it ended"\n'
+    'exit_code = 0\nattempt = 1\nnode = "here"\nfinished_at = 2026-01-01T00:00:00Z\n'
+)
+
+
+def waiting_rows(jobs: int, directory: str | None) -> list[Row]:
+    """Serve long queues for a while; the first job, the rate against a short queue, the worker's memory."""
+    short, _, _ = served_from(1000, 1000, directory)
+    rate, first_s, memory_bytes = served_from(jobs, 2000, directory)
+    return [
+        Row(f"{jobs} waiting: first job starts after", first_s, "s", 1),
+        Row(f"{jobs} waiting: throughput against 1,000 waiting", rate / short, "x", 0.9, at_least=True),
+        Row(f"{jobs} waiting: worker's memory (PSS)", memory_bytes / 1e6, "MB", 100),
+    ]
+
+
+def served_from(waiting: int, jobs: int, directory: str | None) -> tuple[float, float, int]:
+    """Serve so many jobs of a queue of that length: jobs a second, seconds from the start to the first, worker's memory."""
+    with place.spool("process", directory) as node:
+        place.fill(node, waiting)
+        done = node.spool / "done"
+        time.sleep(0.5)
+        os.sync()
+        started = time.perf_counter()
+        worker = node.start("--jobs", "2")
+        first_s = place.wait_for(lambda: place.count(node.spool / "running") + place.count(done) > 0) - started
+        begun, begun_at = place.count(done), time.perf_counter()
+        ended_at = place.wait_for(lambda: place.count(done) >= min(jobs, waiting))
+        rate = (place.count(done) - begun) / (ended_at - begun_at)
+        return rate, first_s, place.pss_bytes([worker.pid])
+
+
+def finished_rows(records: int, directory: str | None) -> list[Row]:
+    """File one more job, ask for the status, start a worker, with a short and with a long history."""
+    few, many = _with_history(1000, directory), _with_history(records, directory)
+    return [
+        Row(f"{records} finished: filing one more, against 1,000", many[0] / few[0], "x", 1.2),
+        Row(f"{records} finished: start of a worker, against 1,000", many[1] / few[1], "x", 1.2),
+        Row(f"{records} finished: `status`, against 1,000", many[2] / few[2], "x"),
+    ]
+
+
+def _with_history(records: int, directory: str | None) -> tuple[float, float, float]:
+    with place.spool("process", directory) as node:
+        _make_history(node, records)
+        started = time.perf_counter()
+        node.start("--jobs", "2")
+        start_s = time.perf_counter() - started
+        filings = [_filing_s(node, number) for number in range(21)]
+        started = time.perf_counter()
+        node.run("status")
+        return quantile(filings, 0.5), start_s, time.perf_counter() - started
+
+
+def _make_history(node: Node, records: int) -> None:
+    for number in range(records):
+        job = f"old.20260101T000000Z.{number % 100_000:05d}{random_part() if number >= 100_000 else ''}"
+        path = node.spool / "done" / job
+        path.mkdir()
+        (path / "result.toml").write_text(RESULT.format(job=job))
+
+
+def _filing_s(node: Node, number: int) -> float:
+    """Drop one job; return the seconds until its record stands in `done/`, seen without listing that directory."""
+    before = (node.spool / "done").stat().st_nlink
+    temporary = node.spool / ".part"
+    temporary.write_text(place.SPEC)
+    started = time.perf_counter()
+    temporary.rename(node.spool / f"more-{number}.toml")
+    ended = place.wait_for(lambda: (node.spool / "done").stat().st_nlink > before, look_s=0.0005)
+    time.sleep(0.02)
+    return ended - started
+
+
+def start_s(command: list[str], environ: dict[str, str], rounds: int) -> float:
+    """Return the median of the seconds that a command takes from start to end."""
+    found = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        subprocess.run(command, env=environ, stdout=subprocess.DEVNULL, check=True)
+        found.append(time.perf_counter() - started)
+    return quantile(found, 0.5)
+
+
+def cold_rows(rounds: int, directory: str | None) -> list[Row]:
+    """Start reading commands cold, against a bare interpreter."""
+    with place.spool("process", directory) as node:
+        place.fill(node, 3)
+        node.drain()
+        python = str(Path(node.command[0]).parent / "python")
+        bare_s = start_s([python, "-I", "-S", "-c", ""], node.environ, rounds)
+        found = [Row("bare interpreter, start to end, median", bare_s * 1e3, "ms")]
+        job = node.records("done")[0].name
+        for name, arguments, target in (("status", [], 3), ("logs", [job], None), ("submit", ["--help"], None)):
+            seconds = start_s([*node.command, name, *arguments], node.environ, rounds)
+            shown = " ".join([name, *arguments]).replace(job, "JOB")
+            found.append(Row(f"`{shown}`", seconds / bare_s, "x bare", target))
+        return found
