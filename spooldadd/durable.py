@@ -125,6 +125,18 @@ def close(fd: int) -> None:
         pass  # it is closed all the same. Source: close(2)
 
 
+def is_listed(path: str) -> bool:
+    """Tell whether the directory lists this name: so is seen at once what another node has made.
+
+    NFS and sshfs remember for half a minute that a name was not there when it was asked for; a listing they read anew.
+    """
+    directory, name = os.path.split(path)
+    try:
+        return name in os.listdir(directory)
+    except OSError:
+        return False
+
+
 def unlink_if_there(path: str) -> None:
     """Remove a file of ours that may be gone already."""
     try:

@@ -99,7 +99,10 @@ def exit_fields(status: int | None) -> dict[str, object]:
 def cut_logs(limits: Limits, logs: tuple[int, int], ending: Ending) -> None:
     """Cut what was printed beyond the limit before the job was ended."""
     fds = sorted(set(logs))
-    sizes = [os.fstat(fd).st_size for fd in fds]
+    try:
+        sizes = [os.fstat(fd).st_size for fd in fds]
+    except OSError:  # the share that they are on was away; there is nothing that we could cut
+        return
     ending.printed = sum(sizes)
     if limits.output_bytes is None or ending.printed <= limits.output_bytes:
         return

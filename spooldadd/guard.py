@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from spooldadd import lifecycle, process
+from spooldadd import durable, lifecycle, process
 from spooldadd.plan import Limits
 from spooldadd.tree import Tree
 
@@ -80,7 +80,7 @@ class Guard:
             verdict = rule(self._limits, now - self._started, self, usage)
             if verdict is not None:
                 return verdict
-        if os.path.lexists(self._cancel):
+        if durable.is_listed(self._cancel):
             return Verdict(lifecycle.CANCELLED, "it was cancelled while it ran")
         return None
 

@@ -8,7 +8,7 @@ import stat
 import time
 from collections.abc import Callable
 
-from spooldadd import layout, names, record
+from spooldadd import durable, layout, names, record
 from spooldadd.backlog import Entry
 from spooldadd.spec import Peek
 
@@ -64,7 +64,7 @@ class WaitingRecords:
         self.known.discard(job)
 
     def _is_held(self, job: str) -> bool:
-        return os.path.lexists(os.path.join(self._places.waiting, job, layout.HOLD))
+        return durable.is_listed(os.path.join(self._places.waiting, job, layout.HOLD))
 
     def _changed_ns(self, job: str) -> int | None:
         """Return when something in this record changed; None where there is none, or what is there is no directory."""
@@ -94,7 +94,7 @@ def due_at_s(path: str, now_s: float = math.inf) -> float | None:
 
     No later than as long from `now_s` as was asked for: the clock may have been set back since.
     """
-    if os.path.lexists(os.path.join(path, layout.NOW)):
+    if durable.is_listed(os.path.join(path, layout.NOW)):
         return None
     result = record.read_table(os.path.join(path, layout.RESULT)) or {}
     at_s, ended_s = record.seconds(result.get("next_attempt_at")), record.seconds(result.get("finished_at"))

@@ -145,3 +145,18 @@ def test_no_descriptor_is_left_open(tmp_path):
 @pytest.mark.parametrize(("raw", "shown"), [(b"plain", "plain"), ("größe".encode(), "größe"), (b"caf\xe9", "caf\\xe9")])
 def test_bytes_that_are_no_text_are_shown_by_number(raw, shown):
     assert durable.printable(os.fsdecode(raw)) == shown
+
+
+def test_a_name_is_listed_or_not_and_a_missing_directory_lists_nothing(tmp_path):
+    (tmp_path / "here").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    assert durable.is_listed(str(tmp_path / "here"))
+    assert durable.is_listed(str(tmp_path / "link"))
+    assert not durable.is_listed(str(tmp_path / "there"))
+    assert not durable.is_listed(str(tmp_path / "missing" / "here"))
+
+
+def test_a_descriptor_that_is_bad_is_closed_without_a_word(tmp_path):
+    fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    durable.close(fd)
+    durable.close(fd)
