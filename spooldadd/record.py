@@ -9,7 +9,9 @@ recovers the record calls it again.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from datetime import UTC, datetime
 
 from spooldadd import durable, forms, layout, names
@@ -18,10 +20,12 @@ from spooldadd.tomltext import flat
 SCHEMA = 1
 # Far above what a spec may ask for. A larger number comes from no claim of ours, and would not fit into a name.
 MAX_ATTEMPT = 999_999
+# Far beyond any table of ours.
+MAX_TABLE_BYTES = 1 << 20
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 def write_claim(record: str, claim: Mapping[str, object], *, sync: bool) -> None:
@@ -41,15 +45,45 @@ def write_result(record: str, result: Mapping[str, object], *, sync: bool) -> No
         durable.write(path, text.encode(), sync=sync)
 
 
+def sync_logs(record: str, names: Iterable[str]) -> list[str]:
+    """Make these files last, where they are; return those of which the disk lost something. Raises: OSError for all else.
+
+    What was lost is told once: the kernel forgets it, and a second call would say that all is well. Source: fsync(2).
+    """
+    lost = []
+    for name in names:
+        path = os.path.join(record, name)
+        try:
+            if os.path.exists(path):
+                durable.sync_file(path)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            lost.append(name)
+    return lost
+
+
 def read_table(path: str) -> dict[str, object] | None:
-    """Return the TOML table in this file of ours, or None where it is missing, half-written or not TOML."""
+    """Return the TOML table in this file of ours, or None where it is missing, half-written or not TOML.
+
+    A job can write into its record: neither a link, nor a pipe, nor a file without end may catch a reader.
+    """
     import tomllib  # late: the launcher writes tables, it reads none
 
     try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_TABLE_BYTES:
+            return None
+        with open(fd, "rb", closefd=False) as file:
+            return tomllib.loads(file.read(MAX_TABLE_BYTES).decode())
     except (OSError, ValueError, RecursionError):
         return None
+    finally:
+        os.close(fd)
 
 
 def read_result(record: str, attempt: int) -> dict[str, object] | None:
@@ -129,10 +163,7 @@ def rotate(record: str, attempt: int, *, sync: bool) -> None:
     number = max(1, last_attempt(record))
     target = os.path.join(record, layout.ATTEMPTS, str(number))
     for directory in (os.path.dirname(target), target):  # never the record itself: it may be away
-        try:
-            os.mkdir(directory)
-        except FileExistsError:
-            pass
+        _make_directory(directory)
     # The claim goes last: until then it still says which attempt the other files belong to.
     for entry in sorted(left, key=lambda name: (name == layout.CLAIM, name)):
         if not durable.is_temporary(entry):
@@ -141,6 +172,17 @@ def rotate(record: str, attempt: int, *, sync: bool) -> None:
         durable.sync_directory(target)
         durable.sync_directory(os.path.dirname(target))
         durable.sync_directory(record)
+
+
+def _make_directory(path: str) -> None:
+    """Make it. What a job has put in its place, a file or a link that leads elsewhere, is put aside. Raises: OSError."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            return
+        os.rename(path, f"{path}.{names.random_part()}")
+        os.mkdir(path)
 
 
 def remove_temporaries(record: str) -> None:

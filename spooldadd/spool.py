@@ -283,7 +283,7 @@ class Spool:
                 return False
             raise
         if self.sync:
-            durable.sync_directory(os.path.dirname(target))
+            durable.sync_move(spec, target)
         return True
 
 

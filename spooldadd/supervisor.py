@@ -286,14 +286,9 @@ class Attempt:
 
     def _write_result(self, result: dict[str, object]) -> None:
         if self.plan.sync:
-            self._sync_logs()
+            for name in record.sync_logs(self.record, self._log_names()):
+                result["reason"] = f"{result['reason']}; a part of `{name}` may be missing: the disk reported an error"
         record.write_result(self.record, result, sync=self.plan.sync)
-
-    def _sync_logs(self) -> None:
-        for name in self._log_names():
-            path = os.path.join(self.record, name)
-            if os.path.exists(path):
-                durable.sync_file(path)
 
     def _say_filed(self, result: dict[str, object]) -> None:
         self.log.info(

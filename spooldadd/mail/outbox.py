@@ -39,6 +39,7 @@ FIRST_WAIT_S = 60.0
 LONGEST_WAIT_S = 6 * 3600.0
 GIVE_UP_S = 3 * 86400.0
 TEMPORARY_S = 3600.0  # writing a letter takes a moment; far above any pause of a living writer
+SENT_DAYS, REFUSED_DAYS = 7.0, 90.0
 WAITING, SENT, REFUSED = "waiting", "sent", "refused"
 PLACES = (WAITING, SENT, REFUSED)
 SCHEMA = 1
@@ -198,15 +199,20 @@ class Outbox:
         """Return when the next letter wants to be tried; None when none waits."""
         return min((entry.next_s for entry in self.entries(WAITING)), default=None)
 
-    def prune(self, *, sent_days: float = 7.0, refused_days: float = 90.0) -> int:
+    def prune(self, *, sent_days: float = SENT_DAYS, refused_days: float = REFUSED_DAYS) -> int:
         """Remove what was sent, or refused, that long ago, and what a dead writer left; return how many."""
         removed = 0
-        for place, limit_s in ((SENT, sent_days * 86400.0), (REFUSED, refused_days * 86400.0)):
-            for entry in self.entries(place):
-                if self._now() - entry.created_s > limit_s:
-                    shutil.rmtree(self._path(place, entry.id))
-                    removed += 1
+        for entry in self.surplus(sent_days=sent_days, refused_days=refused_days):
+            shutil.rmtree(self._path(entry.place, entry.id), ignore_errors=True)  # another one may be at it, too
+            removed += 1
         return removed + self._remove_unfinished()
+
+    def surplus(self, *, sent_days: float = SENT_DAYS, refused_days: float = REFUSED_DAYS) -> list[Entry]:
+        """Return the letters that `prune` would remove; never one that waits."""
+        bounds = ((SENT, sent_days * 86400.0), (REFUSED, refused_days * 86400.0))
+        return [
+            entry for place, limit_s in bounds for entry in self.entries(place) if self._now() - entry.created_s > limit_s
+        ]
 
     def _flush_one(self, name: str, transports: Mapping[str, Transport], dead: set[str], *, is_forced: bool) -> Flushed:
         with self._alone(name) as is_ours:

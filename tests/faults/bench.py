@@ -27,12 +27,12 @@ CONFIG = config.load(None, environ={"SPOOLDADD_INTAKE__SETTLE": "0s", "SPOOLDADD
 class Bench:
     """One spool with one job that appends the number of its attempt to a file."""
 
-    def __init__(self) -> None:
+    def __init__(self, durability: str = "power") -> None:
         self.root = Path(tempfile.mkdtemp(prefix="spooldadd-fault-"))
         self.spool_path = self.root / "spool"
         self.lines_path = self.root / "lines"
         self.log_path = self.root / "log"
-        mark.create(str(self.spool_path))
+        mark.create(str(self.spool_path), durability=durability)
         self.config = CONFIG.model_copy(update={"work_dir": str(self.root / "work")})
         self.environ = planning.base_environ(self.config, {**os.environ, "LINES": str(self.lines_path)})
         self.log = Log(os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC))

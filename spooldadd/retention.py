@@ -1,0 +1,395 @@
+"""Remove finished records that nobody wants to keep any longer: by age, by number, by size. Never one that is still needed.
+
+Names tell when a job was submitted, so directories are walked in that order, a batch at a time: a million records cost a few
+listings and the memory of one batch, and a record that is too young by its name alone is not even opened. What may not go:
+
+| it stays | because |
+|---|---|
+| a file `hold` is in it | a person wants it to stay |
+| word of its end lies in `.spool/notify/`, or a letter about it waits | its mail is made from it |
+| it has not arrived on the master, and will be sent there | it would be lost |
+
+A record goes by one rename into `.spool/trash/`, so no reader sees half of it; only then is anything in it deleted. One that
+was run again between the look and the rename goes back. One process prunes a spool at a time (`.spool/prune.lock`). Where
+locks keep nobody out, two of them rename each record to names of their own, and one of them wins.
+
+If we die here: what is in `.spool/trash/` is removed by the next one that prunes; everything else is whole.
+"""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import fcntl
+import heapq
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from spooldadd import durable, layout, names, workdir
+from spooldadd.inspect import tables
+from spooldadd.layout import Layout
+
+TRASH, LOCK = "trash", "prune.lock"
+# Together 10 MB of names: few listings of a million records, and little memory.
+BATCH = 50_000
+# Records whose renames are made last together: each fsync takes as long as removing a few of them.
+CHUNK = 200
+# The time in an id is the drop's, to the second, and by the clock of the machine that claimed it.
+STAMP_SLACK_S = 1.0
+HELD, UNTOLD, NOT_UPLOADED, CHANGED, STUCK = "held", "mail-unsent", "not-uploaded", "changed", "in-trouble"
+
+
+class Busy(Exception):  # an answer, not a fault
+    """Another process prunes this spool. The message says which, where that is known."""
+
+
+@dataclass(frozen=True)
+class Ages:
+    """How long records stay after their end; None is for ever."""
+
+    done_s: float | None = None
+    failed_s: float | None = None
+
+    def of(self, state: str) -> float | None:
+        """Return the age at which a record in this state goes."""
+        return self.done_s if state == layout.DONE else self.failed_s
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What may stay. All of them hold; None bounds nothing. With `only_queue` other queues' records are left alone."""
+
+    ages: Ages = Ages()
+    done_count: int | None = None
+    failed_count: int | None = None
+    size_bytes: int | None = None
+    queues: Mapping[str, Ages] = field(default_factory=dict)
+    only_queue: str = ""
+
+    def count(self, state: str) -> int | None:
+        """Return how many records in this state stay."""
+        return self.done_count if state == layout.DONE else self.failed_count
+
+    def age(self, state: str, queue: str) -> float | None:
+        """Return the age at which a record of this queue goes."""
+        own = self.queues.get(queue, Ages()).of(state)
+        return self.ages.of(state) if own is None else own
+
+    def least_age(self, state: str) -> float | None:
+        """Return the age below which no record in this state goes for its age, whatever its queue."""
+        found = [age for ages in (self.ages, *self.queues.values()) if (age := ages.of(state)) is not None]
+        return min(found, default=None)
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What keeps a record from going, besides a file in itself."""
+
+    outbox_jobs: Callable[[], frozenset[str]] = frozenset  # those that a waiting letter is about
+    awaits_upload: Callable[[str, str], bool] = lambda _path, _state: False  # from a record's path and state
+
+
+@dataclass
+class Tally:
+    """What came of it so far."""
+
+    looked: int = 0
+    removed: int = 0
+    freed_bytes: int = 0
+    kept: Counter[str] = field(default_factory=Counter)  # records that a bound would remove, by what keeps them
+
+
+@dataclass(frozen=True)
+class Telling:
+    """Whom to tell: of each record that goes (state, name), and of the progress now and then."""
+
+    gone: Callable[[str, str], None] = lambda _state, _name: None
+    progress: Callable[[Tally], None] = lambda _tally: None
+
+
+def trash_of(places: Layout) -> str:
+    """Return the place for records on their way out."""
+    return os.path.join(places.internal, TRASH)
+
+
+def has_trash(places: Layout) -> bool:
+    """Tell whether somebody died while removing records."""
+    try:
+        with os.scandir(trash_of(places)) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
+
+
+@contextmanager
+def alone(places: Layout, who: str) -> Iterator[None]:
+    """Hold the right to prune this spool. Raises: Busy; OSError."""
+    path = os.path.join(places.internal, LOCK)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(fd, 200).decode("utf-8", "replace").strip() or "another process"
+            raise Busy(f"{holder} prunes `{places.root}` now; try again when it is through") from error
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{who}\n".encode())
+        yield
+    finally:
+        os.close(fd)
+
+
+class Pruner:
+    """One pass over the finished records of a spool; to be used under `alone`."""
+
+    def __init__(self, places: Layout, bounds: Bounds, guards: Guards, *, sync: bool, now_s: float | None = None) -> None:
+        self._places = places
+        self._bounds = bounds
+        self._guards = guards
+        self._sync = sync
+        self._now_s = time.time() if now_s is None else now_s
+        self._excess_bytes = 0
+        self.tally = Tally()
+
+    def run(self, telling: Telling, *, is_dry: bool = False) -> Tally:
+        """Remove what is to go, successful records first; with `is_dry` only say what would. Raises: OSError."""
+        if not is_dry:
+            self.empty_trash()
+        if self._bounds.size_bytes is not None:
+            self._excess_bytes = self._size_of_all() - self._bounds.size_bytes
+        for state in (layout.DONE, layout.FAILED):
+            self._prune(state, telling, is_dry=is_dry)
+        return self.tally
+
+    def empty_trash(self) -> None:
+        """Remove what one who died has left. Raises: OSError."""
+        trash = trash_of(self._places)
+        try:
+            left = os.listdir(trash)
+        except FileNotFoundError:
+            return
+        for entry in left:
+            self._delete(os.path.join(trash, entry))
+
+    # -- walking
+
+    def _prune(self, state: str, telling: Telling, *, is_dry: bool) -> None:
+        surplus = self._surplus(state)
+        after = ("", "")
+        directory = self._places.state_directory(state)
+        while (until := self._until(state, surplus)) and (batch := _oldest(directory, after, until)):
+            after = batch[-1]
+            untold = self._untold()  # after the listing: word is left before a record is filed
+            for start in range(0, len(batch), CHUNK):
+                doomed = self._doomed(state, [name for _, name in batch[start : start + CHUNK]], surplus, untold)
+                surplus -= len(doomed)
+                self._remove(state, doomed, telling, is_dry=is_dry)
+                telling.progress(self.tally)
+
+    def _surplus(self, state: str) -> int:
+        """Return how many records are too many."""
+        most = self._bounds.count(state)
+        if most is None:
+            return 0
+        if not self._bounds.only_queue:
+            return sum(1 for _ in _records(self._places.state_directory(state))) - most
+        directory = self._places.state_directory(state)
+        return sum(1 for name in _records(directory) if self._is_meant(os.path.join(directory, name))) - most
+
+    def _until(self, state: str, surplus: int) -> str:
+        """Return the time in an id beyond which no record can be meant; empty where none is meant at all."""
+        if surplus > 0 or self._excess_bytes > 0:
+            return "~"
+        age = self._bounds.least_age(state)
+        if age is None:
+            return ""
+        moment = datetime.datetime.fromtimestamp(max(0.0, self._now_s - age + STAMP_SLACK_S), datetime.UTC)
+        return moment.strftime("%Y%m%dT%H%M%SZ")
+
+    def _doomed(self, state: str, batch: list[str], surplus: int, untold: frozenset[str]) -> list[tuple[str, _Seen]]:
+        found: list[tuple[str, _Seen]] = []
+        for name in batch:
+            self.tally.looked += 1
+            path = os.path.join(self._places.state_directory(state), name)
+            seen = _look(path)
+            if seen is None or (self._bounds.only_queue and seen.queue != self._bounds.only_queue):
+                continue
+            is_surplus = len(found) < surplus or self._excess_bytes > 0
+            if not is_surplus and not self._is_old(state, seen):
+                continue
+            why = self._kept_for(path, state, name, untold)
+            if why:
+                self.tally.kept[why] += 1
+                continue
+            if self._excess_bytes > 0:
+                self._excess_bytes -= size_of(path)
+            found.append((name, seen))
+        return found
+
+    def _is_meant(self, path: str) -> bool:
+        seen = _look(path)
+        return seen is not None and seen.queue == self._bounds.only_queue
+
+    def _is_old(self, state: str, seen: _Seen) -> bool:
+        age = self._bounds.age(state, seen.queue)
+        return age is not None and self._now_s - seen.ended_s >= age
+
+    def _kept_for(self, path: str, state: str, name: str, untold: frozenset[str]) -> str:
+        """Return what keeps this record from going, empty where nothing does."""
+        if os.path.lexists(os.path.join(path, layout.HOLD)):
+            return HELD
+        if name in untold:
+            return UNTOLD
+        return NOT_UPLOADED if self._guards.awaits_upload(path, state) else ""
+
+    def _untold(self) -> frozenset[str]:
+        """Return the jobs of which somebody is still to be told."""
+        jobs = set(self._guards.outbox_jobs())
+        for node in _names(self._places.notify):
+            words = map(names.parse_record_name, _names(os.path.join(self._places.notify, node)))
+            jobs.update(word.job for word in words if word is not None)
+        return frozenset(jobs)
+
+    def _size_of_all(self) -> int:
+        directories = [self._places.state_directory(state) for state in (layout.DONE, layout.FAILED)]
+        return sum(size_of(os.path.join(directory, name)) for directory in directories for name in _records(directory))
+
+    # -- removing
+
+    def _remove(self, state: str, doomed: list[tuple[str, _Seen]], telling: Telling, *, is_dry: bool) -> None:
+        if not doomed:
+            return
+        directory = self._places.state_directory(state)
+        if is_dry:
+            for name, _seen in doomed:
+                self.tally.removed += 1
+                self.tally.freed_bytes += size_of(os.path.join(directory, name))
+                telling.gone(state, name)
+            return
+        trash = trash_of(self._places)
+        _make_directory(trash, sync=self._sync)
+        moved = [(name, target) for name, seen in doomed if (target := self._put_aside(directory, name, seen, trash))]
+        if self._sync:  # or a power cut brings back the name of a record whose files are gone
+            durable.sync_directory(trash)
+            durable.sync_directory(directory)
+        for name, target in moved:
+            self._delete(target, is_counted=True)
+            telling.gone(state, name)
+
+    def _put_aside(self, directory: str, name: str, seen: _Seen, trash: str) -> str:
+        """Move a record out; return where it is now, empty where it is not the one that we looked at any more."""
+        source, target = os.path.join(directory, name), os.path.join(trash, f"{name}.{names.random_part()}")
+        try:
+            os.rename(source, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
+            return ""
+        now = _look(target)
+        if now is not None and now.result == seen.result and not os.path.lexists(os.path.join(target, layout.HOLD)):
+            return target
+        durable.rename_new(target, source)  # it ran again, or a person has just held it
+        self.tally.kept[CHANGED] += 1
+        return ""
+
+    def _delete(self, path: str, *, is_counted: bool = False) -> None:
+        size_bytes = size_of(path) if is_counted else 0
+        try:
+            workdir.remove(path)
+        except OSError as error:
+            if error.errno in (errno.EROFS, errno.EIO, errno.ESTALE):
+                raise
+            self.tally.kept[STUCK] += 1  # somebody else's file in a directory of his; it is out of the way
+            return
+        if is_counted:
+            self.tally.removed += 1
+            self.tally.freed_bytes += size_bytes
+
+
+# -- what a record looks like
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What tells one end of a job from another."""
+
+    ended_s: float
+    queue: str
+    result: tuple[int, int, int]
+
+
+def _look(path: str) -> _Seen | None:
+    """Return how a record ended; None where it is no directory, or gone."""
+    try:
+        status = os.lstat(os.path.join(path, layout.RESULT))
+        seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+    except NotADirectoryError:
+        return None
+    except OSError:
+        seen = (0, 0, 0)
+    table = tables.read(os.path.join(path, layout.RESULT)) or {}
+    ended_at = table.get("finished_at")
+    if isinstance(ended_at, datetime.datetime):
+        ended_s = (ended_at if ended_at.tzinfo else ended_at.replace(tzinfo=datetime.UTC)).timestamp()
+    else:  # damaged, or moved here by a person: since its last change
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return None
+        ended_s = max(status.st_ctime, status.st_mtime)
+    return _Seen(ended_s, str(table.get("queue", "default")), seen)
+
+
+def _records(directory: str) -> Iterator[str]:
+    """Yield the names of records, in no order. By the places of the dots first: the full check is slow."""
+    try:
+        entries = os.scandir(directory)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            name = entry.name
+            if name[-7:-5] == "Z." and name[-23:-22] == "." and name[0] != "." and names.parse_job_id(name):
+                yield name
+
+
+def _oldest(directory: str, after: tuple[str, str], until: str) -> list[tuple[str, str]]:
+    """Return the next batch of records by the time in their ids, none later than `until`."""
+    keys = ((name[-22:-6], name) for name in _records(directory))
+    return heapq.nsmallest(BATCH, (key for key in keys if after < key and key[0] <= until))
+
+
+def size_of(path: str) -> int:
+    """Return the bytes in a directory's files; links are not followed."""
+    total, todo = 0, [path]
+    while todo:
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return total
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _make_directory(path: str, *, sync: bool) -> None:
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        return
+    if sync:
+        durable.sync_directory(os.path.dirname(path))
