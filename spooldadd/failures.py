@@ -35,21 +35,30 @@ class Failures:
         self.last_s = max(self.last_s, finished_s)
 
 
-def by_cause(places: Layout, config: Config, environ: Mapping[str, str], limit: int | None = None) -> list[Failures]:
+def by_cause(
+    places: Layout, config: Config, environ: Mapping[str, str], limit: int | None = None, node: str | None = None
+) -> list[Failures]:
     """Return the causes of the newest `limit` failed jobs, the most frequent first. Cancelled jobs did not fail.
 
     What is hidden is what this process can know of: a secret in the worker's environment alone is not known here, and a
-    cause whose message holds one has another id than in the mail.
+    cause whose message holds one has another id than in the mail. With a node, only what failed there is looked at.
     """
     found: dict[str, Failures] = {}
-    for job, each in _failed(places, limit):
+    for job, each in _failed(places, limit, node):
         cause = cause_of(each, redactor(config, environ, each.spec_table()))
         found.setdefault(cause.id, Failures(cause)).add(job, each.finished_s)
     return sorted(found.values(), key=lambda failures: (-len(failures.jobs), -failures.last_s))
 
 
-def _failed(places: Layout, limit: int | None) -> Iterator[tuple[Job, ended.Ended]]:
+def _failed(places: Layout, limit: int | None, node: str | None) -> Iterator[tuple[Job, ended.Ended]]:
+    """What was sent back to its node to be run again is no failure any more."""
     for job in jobs.list_jobs(places, (layout.FAILED,), limit):
         table = tables.read(os.path.join(job.path, layout.RESULT))
-        if table is not None and table.get("outcome") != lifecycle.CANCELLED:
+        if (
+            table is None
+            or node not in (None, table.get("node"))
+            or os.path.lexists(os.path.join(job.path, layout.RETURNED))
+        ):
+            continue
+        if table.get("outcome") != lifecycle.CANCELLED:
             yield job, ended.read(job.path, job.path, table)

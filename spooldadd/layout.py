@@ -9,6 +9,7 @@ from spooldadd import forms, names
 RUNNING, WAITING, DONE, FAILED = "running", "waiting", "done", "failed"
 STATES = (WAITING, RUNNING, DONE, FAILED)
 INTERNAL = ".spool"
+INCOMING = "incoming"  # below it: records that arrive from other spools
 PAUSED = "paused"
 WAKE = ".wake"  # `touch` it, and the workers look at once
 ROOT_ENTRIES = frozenset({*STATES, INTERNAL, PAUSED})
@@ -32,10 +33,14 @@ ATTEMPTS = "attempts"
 CANCEL = "cancel"
 HOLD = "hold"
 NOW = "now"  # a waiting record with this file does not wait for its time
+MANIFEST = "manifest.toml"  # of a record that came from another spool
+UPLOADED = "uploaded.toml"  # this attempt's record is whole on the node's master
+RETURNED = "returned.toml"  # its spec was sent back, or dropped again, as another job
 # What belongs to the job and not to one attempt stays where it is when the next attempt begins.
 JOB_ENTRIES = frozenset({*SPECS, ATTEMPTS, HOLD})
 # What `[keep]` may not overwrite.
 RESERVED = JOB_ENTRIES | {CLAIM, RESULT, BUILD_LOG, OUTPUT_LOG, STDOUT_LOG, STDERR_LOG, PROBLEMS, CANCEL, NOW}
+RESERVED |= {MANIFEST, UPLOADED, RETURNED}
 
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
@@ -51,6 +56,7 @@ class Layout:
         "failed",
         "format",
         "id",
+        "incoming",
         "internal",
         "locks",
         "nodes",
@@ -58,6 +64,7 @@ class Layout:
         "proofs",
         "root",
         "running",
+        "upload",
         "waiting",
     )
 
@@ -73,6 +80,8 @@ class Layout:
         self.locks = os.path.join(self.internal, "locks")
         self.nodes = os.path.join(self.internal, "nodes")
         self.notify = os.path.join(self.internal, "notify")
+        self.incoming = os.path.join(self.internal, INCOMING)
+        self.upload = os.path.join(self.internal, "upload")
         self.proofs = os.path.join(self.internal, "proofs")
 
     def state_directory(self, state: str) -> str:

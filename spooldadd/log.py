@@ -21,6 +21,7 @@ EVENTS = frozenset({
     "clock-set-back", "conflict-copy", "inbox-refused",
     "ignored", "filing-waits", "work-dir-removed", "not-kept", "foreign", "failed",
     "mail-queued", "mail-held", "mail-sent", "mail-failed", "mail-off",
+    "uploaded", "upload-waits", "upload-back", "arrived", "arrived-damaged",
     "environment-edited", "cache-pruned",
 })  # fmt: skip
 Value = "str | int | float | bool | None"

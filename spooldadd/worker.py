@@ -27,6 +27,7 @@ from spooldadd.log import Log
 from spooldadd.notifying import Notifying
 from spooldadd.plan import Plan
 from spooldadd.presence import Presence
+from spooldadd.remote.courier import Courier
 from spooldadd.room import Room
 from spooldadd.sources import Sources
 from spooldadd.timers import ADOPTED_S, AWAY_S, BEAT_S, HOUSEKEEPING_S, NO_ROOM_S, PAUSED_S, RECOVER_S, TROUBLE_S, Timers
@@ -78,6 +79,7 @@ class Worker:
         self._sources = Sources(the_spool.places, config, self._launching, self._selector, log)
         self._presence = Presence(the_spool, config, settings.jobs)
         self._upkeeping = Upkeeping(config, log, settings.log_arguments)
+        self._courier = Courier(the_spool, config, log, settings.log_arguments)
 
     # -- told from outside
 
@@ -127,7 +129,8 @@ class Worker:
             self._do_due(time.monotonic())
             self._dispatch()
             self._notifying.turn(time.monotonic())
-            if self._is_done():
+            self._courier.turn(time.monotonic())
+            if self._is_done() and self._courier.is_through(time.monotonic()):
                 return False
             self._sleep()
         except (SpoolError, OSError) as error:
@@ -277,6 +280,7 @@ class Worker:
         if now < timers.trouble:
             return timers.trouble
         times = [self._sources.next_at, timers.beat, timers.recover, self._put_off.next_at, self._notifying.next_at]
+        times.append(self._courier.next_at)
         if len(self._adopted):
             times.append(timers.adopted)
         later_s = self._backlog.next_at_s()
@@ -290,6 +294,7 @@ class Worker:
 
     def _hear(self, report: Report) -> None:
         self._room.leave(report.record)
+        self._courier.heed(time.monotonic())
         self._launching.usage.changed()
         if report.is_told:
             self._notifying.heed()

@@ -58,6 +58,8 @@ COMMANDS = {
     "release": "let held jobs, a queue or everything go",
     "recover": "bring back what a dead worker or node left behind",
     "doctor": "examine a spool and this node",
+    "push": "bring specs to the spools of other machines",
+    "collect": "fetch finished records from other machines",
     "env": "list, verify or prune this node's Python environments",
     "cache": "list, verify or prune this node's downloads",
     "mail": "look after the mail of this node: try it out, list, send",

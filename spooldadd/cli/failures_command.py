@@ -2,11 +2,13 @@
 
 A cause is the type of the error, its message without numbers, times and names, and the job's own frames; without a
 traceback, the last line of the log that speaks of an error. So a thousand failures of three causes are three entries. Each
-has the id that stands in its mail; `spooldadd retry --cause ID` runs all its jobs again.
+has the id that stands in its mail; `spooldadd retry --cause ID` runs all its jobs again. What was sent back to its node to
+be run again does not count any more, as what waits for another attempt here does not.
 
 examples:
   spooldadd failures
   spooldadd failures --limit 200       # only among the newest
+  spooldadd failures --node web-1      # of records that came from several nodes
   spooldadd failures --json
 """
 
@@ -19,6 +21,7 @@ from spooldadd import failures
 from spooldadd.cli import choosing
 from spooldadd.cli.common import add_json, print_json, say, spool_path
 from spooldadd.failures import Failures
+from spooldadd.inspect.opening import open_places
 from spooldadd.log import timestamp
 from spooldadd.spool import open_spool
 
@@ -28,14 +31,16 @@ NAMES_SHOWN = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("--limit", type=int, metavar="N", help="look at the newest N failed jobs only (default: all)")
+    parser.add_argument("--node", metavar="NAME", help="only what failed on this node")
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Look at the failed jobs and sum them up."""
     root = spool_path(options)
+    open_places(root)
     places = open_spool(root).places
-    found = failures.by_cause(places, choosing.config_of(options, root), os.environ, options.limit)
+    found = failures.by_cause(places, choosing.config_of(options, root), os.environ, options.limit, options.node)
     if options.json:
         print_json({"spool": root, "causes": [_table(each) for each in found]})
         return 0

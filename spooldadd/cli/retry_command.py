@@ -4,6 +4,9 @@ A failed job goes back to `waiting/` with its spec, the same id, and the next at
 left is kept in `attempts/`. It runs whatever its retry limit says. A job that waits for its next attempt does not wait for
 its time. Prints the id of each job that will run.
 
+A job whose record came from another machine (`collect`, `[master]`) goes back there: its spec is pushed to its node, as a
+new job, and the record stays, with a note of that; `--here` drops the spec into this spool instead. Prints the new job's id.
+
 By hand: `mv failed/JOB waiting/`, or `touch waiting/JOB/now`, then `touch .wake`.
 
 examples:
@@ -13,6 +16,8 @@ examples:
   spooldadd retry --all-failed --now             # and what waits for its next attempt
   spooldadd retry --cause 9f773dd86de3           # every failed job of a cause, as `spooldadd failures` lists them
   spooldadd retry --force nightly                # again, though it was successful
+  spooldadd retry --all-failed --node web-1      # what has failed on this node
+  spooldadd retry --here nightly                 # in this spool, though it came from another machine
 """
 
 from __future__ import annotations
@@ -44,26 +49,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--now", action="store_true", help="with --all-failed: also every job that waits for its next attempt"
     )
     parser.add_argument("--cause", metavar="ID", help="every job in `failed/` of this cause")
-    parser.add_argument("--force", action="store_true", help="also jobs that were successful")
+    parser.add_argument("--node", metavar="NAME", help="with --all-failed: only what failed on this node")
+    parser.add_argument("--here", action="store_true", help="run in this spool what came from another one")
+    parser.add_argument("--force", action="store_true", help="also jobs that were successful, or were sent back before")
 
 
 def run(options: argparse.Namespace) -> int:
     """Find all, then send each on its way."""
     if [bool(options.jobs), options.all_failed, options.cause is not None].count(True) != 1:
         raise UsageError("name the jobs, or use `--all-failed`, or `--cause ID`")
-    if options.since and not options.all_failed:
-        raise UsageError("`--since` goes with `--all-failed`")
+    if (options.since or options.node) and not options.all_failed:
+        raise UsageError("`--since` and `--node` go with `--all-failed`")
     the_spool = choosing.open_for(options)
     if options.cause is not None:
         found = _of_cause(the_spool, options)
     elif options.all_failed:
         found = _failed(the_spool, options.since, and_waiting=options.now)
+        found = [job for job in found if options.node in (None, job.result().get("node"))]
     else:
         found = choosing.find_all(the_spool, options.jobs)
-    done = choosing.act_on_each(found, lambda job: acting.retry(the_spool, job, is_forced=options.force))
+    own = [job for job in found if not _is_foreign(job)]
+    done = choosing.act_on_each(own, lambda job: acting.retry(the_spool, job, is_forced=options.force))
+    is_all_sent = len(own) == len(found) or _send_back(the_spool, [job for job in found if job not in own], options)
     if not found:
         say("spooldadd: nothing has failed" + (" since then" if options.since else ""))
-    return 0 if len(done) == len(found) else 1
+    return 0 if len(done) == len(own) and is_all_sent else 1
+
+
+def _is_foreign(job: Job) -> bool:
+    return job.is_finished and os.path.lexists(os.path.join(job.path, layout.MANIFEST))
+
+
+def _send_back(the_spool: Spool, found: list[Job], options: argparse.Namespace) -> bool:
+    """Send the specs of jobs that ran elsewhere on their way; return whether all went."""
+    from spooldadd.cli import sending_back  # late: only records of other machines need rsync
+
+    return sending_back.send_back(the_spool, found, options)
 
 
 def _of_cause(the_spool: Spool, options: argparse.Namespace) -> list[Job]:

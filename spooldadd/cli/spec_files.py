@@ -1,4 +1,4 @@
-"""Read the specs that a command was given, and show what is wrong with them. Shared by `submit` and `check`."""
+"""Read the specs that a command was given, and show what is wrong with them. Shared by `submit`, `push` and `check`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from typing import NamedTuple
 
 from spooldadd import preparing, problems
+from spooldadd.cli import moments
 from spooldadd.cli.common import UsageError
 from spooldadd.preparing import Changes, Prepared
 from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec
@@ -39,6 +40,11 @@ class Read(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the specs and `--var`."""
     parser.add_argument("specs", metavar="SPEC", nargs="+", help="a file; `-` reads standard input")
+    add_variables(parser)
+
+
+def add_variables(parser: argparse.ArgumentParser) -> None:
+    """Add `--var`."""
     parser.add_argument(
         "--var",
         dest="variables",
@@ -48,6 +54,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_variable,
         help="set a variable of the spec's `[vars]`; may be repeated",
     )
+
+
+def add_changes(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change a spec."""
+    parser.add_argument("--name", metavar="NAME", help="what the job is called (default: as the spec says, else the file)")
+    parser.add_argument("--queue", metavar="QUEUE", help="the queue it waits in")
+    parser.add_argument("--priority", metavar="N", type=int, help="higher goes first")
+    parser.add_argument(
+        "--not-before",
+        metavar="WHEN",
+        type=moments.future,
+        help="do not start earlier: a duration from now (`2h`), a day, a time",
+    )
+
+
+def changes_of(options: argparse.Namespace) -> Changes:
+    """Return what the options change."""
+    arguments = tuple(options.arguments)
+    return Changes(dict(options.variables), options.name, options.queue, options.priority, options.not_before, arguments)
 
 
 def read_all(paths: list[str], changes: Changes, spool_root: str | None = None) -> list[Read]:

@@ -9,6 +9,7 @@ examples:
   spooldadd status nightly                        # all about one job
   spooldadd status --state failed --limit 100
   spooldadd status --queue etl --all
+  spooldadd status --node web-1                   # of records that came from several nodes
   spooldadd status --json | jq '.jobs[] | select(.outcome == "timeout") | .job'
 """
 
@@ -21,7 +22,7 @@ import sys
 
 from spooldadd import layout
 from spooldadd.cli import common
-from spooldadd.inspect import holding, jobs, words, workers
+from spooldadd.inspect import holding, jobs, summary, travel, words, workers
 from spooldadd.inspect.jobs import Job
 from spooldadd.inspect.listing import Listing
 from spooldadd.inspect.opening import open_places
@@ -39,11 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", metavar="JOB", nargs="*", help="all about these jobs")
     parser.add_argument("--state", choices=layout.STATES, help="only jobs in this state")
     parser.add_argument("--queue", metavar="Q", help="only jobs of this queue")
+    parser.add_argument("--node", metavar="NAME", help="only jobs that run, or ran last, on this node")
     many = parser.add_mutually_exclusive_group()
     many.add_argument(
         "--limit", type=_at_least_none, metavar="N", help=f"how many finished jobs (default: {SHOWN}, {SHOWN_JSON} in JSON)"
     )
     many.add_argument("--all", action="store_true", help="every job")
+    many.add_argument("--summary", action="store_true", help="only the numbers, and who serves the spool")
     common.add_json(parser)
 
 
@@ -55,10 +58,10 @@ def run(options: argparse.Namespace) -> int:
     nodes = workers.all_nodes(places)
     listing = Listing(places, workers.suffixes(nodes))
     limit = _limit(options)
-    found = _wanted(listing, options, limit)
+    found = [] if options.summary else _wanted(listing, options, limit)
     if options.json:
-        table = {"spool": places.root, "counts": listing.counts()}
-        common.print_json({**table, "jobs": [job.table() for job in found]})
+        table = summary.summary(places, nodes, listing)
+        common.print_json(table if options.summary else {**table, "jobs": [job.table() for job in found]})
         return 0
     _print_all(places, listing.counts(), found, nodes, limit)
     return 0
@@ -80,14 +83,18 @@ def _limit(options: argparse.Namespace) -> int | None:
 
 
 def _wanted(listing: Listing, options: argparse.Namespace, limit: int | None) -> list[Job]:
-    """`--limit` counts what is left of the finished jobs after `--state` and `--queue`."""
-    if options.state is None and options.queue is None:
+    """`--limit` counts what is left of the finished jobs after `--state`, `--queue` and `--node`."""
+    if options.state is None and options.queue is None and options.node is None:
         return listing.jobs(limit)
     found, finished = [], 0
     for job in listing.jobs():
         if limit is not None and finished >= limit and job.is_finished:
             break
-        if options.state in (None, job.state) and options.queue in (None, _queue(job)):
+        if (
+            options.state in (None, job.state)
+            and options.queue in (None, _queue(job))
+            and options.node in (None, _node(job))
+        ):
             found.append(job)
             finished += job.is_finished
     return found
@@ -98,6 +105,10 @@ def _queue(job: Job) -> str:
     if job.state == layout.WAITING:
         return peek(job.spec_path).queue
     return str(job.claim().get("queue") or job.result().get("queue") or DEFAULT_QUEUE)
+
+
+def _node(job: Job) -> str:
+    return "" if job.is_drop else str(job.result().get("node") or job.claim().get("node", ""))
 
 
 # -- many jobs
@@ -129,6 +140,7 @@ def notices(places: Layout, nodes: list[workers.Node]) -> list[str]:
     for node in nodes:
         if node.is_serving and node.state in ("draining", "away", "troubled"):
             found.append(f"the worker of node `{words.show(node.name)}` is {node.state}")
+    found += map(words.show, travel.notices(places))
     for name in sorted(os.listdir(places.root)):
         if name == layout.PAUSED:
             found.append("paused: nothing is started while the file `paused` exists; remove it to go on")
@@ -159,8 +171,7 @@ def _row(job: Job, now: datetime.datetime) -> tuple[str, ...]:
     result = job.result()
     outcome = result.get("outcome") if job.is_finished else None
     state = f"{job.state} ({outcome})" if outcome and job.state == layout.FAILED else job.state
-    node = result.get("node") or job.claim().get("node", "")
-    cells = (job.id, state, str(job.attempt() or ""), _time(job, now), node, _why(job, now))
+    cells = (job.id, state, str(job.attempt() or ""), _time(job, now), _node(job), _why(job, now))
     return tuple(map(words.show, cells))
 
 

@@ -29,7 +29,7 @@ from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_pa
 from spooldadd.inspect import tables
 from spooldadd.inspect.opening import open_places
 from spooldadd.layout import Layout
-from spooldadd.preparing import Changes, Prepared
+from spooldadd.preparing import Prepared
 from spooldadd.submitting import PartlyDropped
 
 TAKES_ARGUMENTS = True  # behind `--`, for a script
@@ -38,15 +38,7 @@ TAKES_ARGUMENTS = True  # behind `--`, for a script
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     spec_files.add_arguments(parser)
-    parser.add_argument("--name", metavar="NAME", help="what the job is called (default: as the spec says, else the file)")
-    parser.add_argument("--queue", metavar="QUEUE", help="the queue it waits in")
-    parser.add_argument("--priority", metavar="N", type=int, help="higher goes first")
-    parser.add_argument(
-        "--not-before",
-        metavar="WHEN",
-        type=moments.future,
-        help="do not start earlier: a duration from now (`2h`), a day, a time",
-    )
+    spec_files.add_changes(parser)
     parser.add_argument(
         "--node", metavar="NAME", type=_node_name, help="only this node may run the jobs: they go into its inbox, `@NAME/`"
     )
@@ -89,9 +81,7 @@ def _refuse_contradictions(options: argparse.Namespace, *, is_waiting: bool) -> 
 
 def _prepare(options: argparse.Namespace, places: Layout) -> list[Prepared] | None:
     """Return all specs, or None after saying everything that is wrong with any of them."""
-    arguments = tuple(options.arguments)
-    changes = Changes(dict(options.variables), options.name, options.queue, options.priority, options.not_before, arguments)
-    reads = spec_files.read_all(options.specs, changes, places.root)
+    reads = spec_files.read_all(options.specs, spec_files.changes_of(options), places.root)
     prepared = [read.prepared for read in reads if read.prepared is not None]
     if len(prepared) < len(reads):
         if options.json:

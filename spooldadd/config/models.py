@@ -15,6 +15,7 @@ from spooldadd import forms
 from spooldadd.complaints import kind, refuse
 from spooldadd.config.capacity import Capacity
 from spooldadd.config.notify import Mail, NodeNotify, Transports, TransportTables
+from spooldadd.config.remote import Master, NodeTable, NodeTargets, Remote
 from spooldadd.names import safe_name
 from spooldadd.spec.fields import (
     MAX_NAME_CHARACTERS,
@@ -277,6 +278,12 @@ class Config(Table):
         description="`[transport.NAME]`: a way on which mail leaves; `kind` is `smtp`, `lmtp`, `sendmail`, `maildir`, "
         "`command` or `webhook`. Without one there is no mail.",
     )
+    remote: Remote = Field(default_factory=Remote, description="How other machines are reached.")
+    nodes: NodeTable = Field(
+        default_factory=NodeTargets,
+        description="`[nodes.NAME]`: a node to push to and to collect from; `target`, `command`, `labels`.",
+    )
+    master: Master = Field(default_factory=Master, description="Where this node sends finished records by itself.")
     log: LogStyle = Field(default_factory=LogStyle, description="What the worker writes to its own log.")
 
     _provenance: Provenance = PrivateAttr(default_factory=Provenance)

@@ -1,0 +1,45 @@
+"""What waits to be sent to the master, and what arrived damaged. Only reads, and loads little."""
+
+from __future__ import annotations
+
+import datetime
+import os
+
+from spooldadd.inspect import tables, words
+from spooldadd.inspect.listing import entries
+from spooldadd.layout import Layout
+
+DAMAGED = "damaged"
+
+
+def uploads(places: Layout) -> list[tables.Table]:
+    """Return what each node's last upload noted: `node`, `to`, `waiting`, and while its master is away `away_since`."""
+    names = [name for name in sorted(entries(places.upload)) if name.endswith(".toml")]
+    found = (tables.read(os.path.join(places.upload, name)) for name in names)
+    return [table for table in found if table is not None]
+
+
+def damaged(places: Layout) -> list[str]:
+    """Return the names of what arrived damaged and was put aside."""
+    return sorted(entries(os.path.join(places.internal, DAMAGED)))
+
+
+def waiting(table: tables.Table, now: datetime.datetime) -> str:
+    """Say of one node how many records wait for its master, and why; empty where none waits for long."""
+    since = table.get("away_since")
+    if not isinstance(since, datetime.datetime):
+        return ""
+    count = table.get("waiting", 0)
+    records = "1 record waits" if count == 1 else f"{count} records wait"
+    away = words.duration(max(0.0, (now - since).total_seconds()))
+    return f"{records} on node `{table.get('node')}` for the master `{table.get('to')}`, for {away}: {table.get('error')}"
+
+
+def notices(places: Layout) -> list[str]:
+    """Return a sentence for each node whose master is away, and one where something arrived damaged."""
+    now = datetime.datetime.now(datetime.UTC)
+    found = [sentence for table in uploads(places) if (sentence := waiting(table, now))]
+    aside = damaged(places)
+    if aside:
+        found.append(f"{len(aside)} arrived damaged from other machines and lie in `.spool/{DAMAGED}/`; `spooldadd doctor`")
+    return found
