@@ -1,0 +1,1 @@
+"""The model of claim, lease, takeover and filing, and what checks it."""
