@@ -4,10 +4,17 @@ Looks at the directories, owners and modes, tries out what the file system reall
 at, and at what this machine allows. Changes nothing. Exit 1 where something keeps the spool from working; a warning is
 something that may do harm, or that somebody may have forgotten.
 
+With `--peer`, find out what the directory can do between two: whether a rename has one winner, whether locks keep others
+out, after how long each sees what the other did. The peer is another path to the same spool, or the name of another node,
+whose worker answers; where none serves there, run the command on both nodes at the same time. What was seen is written into
+the spool, in `.spool/proofs/`, and workers act on it.
+
 examples:
   spooldadd doctor
   spooldadd doctor /srv/spool
   spooldadd doctor --json
+  spooldadd doctor /mnt/spool --peer /mnt/again/spool
+  spooldadd doctor /mnt/spool --peer web-2
 """
 
 from __future__ import annotations
@@ -17,10 +24,10 @@ import os
 import time
 
 from spooldadd import intake
-from spooldadd.cli import choosing
+from spooldadd.cli import choosing, moments
 from spooldadd.cli.common import add_json, print_json, spool_path
 from spooldadd.config import Config, load
-from spooldadd.doctor import FAIL, OK, WARN, Check, Subject, examine
+from spooldadd.doctor import FAIL, OK, WARN, Check, Subject, examine, peer
 from spooldadd.errors import ConfigError
 from spooldadd.layout import Layout
 
@@ -28,6 +35,14 @@ from spooldadd.layout import Layout
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("directory", metavar="DIR", nargs="?", help="the spool (default: --spool)")
+    parser.add_argument("--peer", metavar="DIR|NODE", help="try the spool with another mount, or with another node")
+    parser.add_argument(
+        "--timeout",
+        type=moments.duration,
+        metavar="D",
+        default=peer.MEET_S,
+        help="how long to wait for the node (90s)",
+    )
     add_json(parser)
 
 
@@ -36,9 +51,15 @@ def run(options: argparse.Namespace) -> int:
     root = spool_path(options, options.directory)
     intake.ignore_lease_breaks()
     config, about_config = _config(options, root)
-    checks = [about_config, *examine(Subject(Layout(root), config, time.time()))]
+    found = None
+    if options.peer is None:
+        checks = [about_config, *examine(Subject(Layout(root), config, time.time()))]
+    else:
+        found = peer.examine_with(root, config.node, options.peer, options.timeout)
+        checks = [about_config, *found.checks]
     if options.json:
-        print_json({"spool": root, "checks": [check.table() for check in checks]})
+        more = {} if found is None else {"peer": found.table()}
+        print_json({"spool": root, "checks": [check.table() for check in checks], **more})
     else:
         _print(checks)
     return int(any(check.status == FAIL for check in checks))
