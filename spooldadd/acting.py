@@ -18,9 +18,9 @@ import os
 import signal
 import time
 
-from spooldadd import claim, durable, layout, lifecycle, names, process, record, spool
+from spooldadd import claim, durable, layout, lifecycle, mark, names, nodes, process, record, spool
 from spooldadd.errors import ClaimLost, SpooldaddError
-from spooldadd.inspect import drops, jobs
+from spooldadd.inspect import drops, jobs, listing
 from spooldadd.inspect.jobs import Job
 from spooldadd.inspect.peeking import peek
 from spooldadd.layout import Layout
@@ -56,6 +56,7 @@ def retry(the_spool: Spool, job: Job, *, is_forced: bool = False) -> None:
 
     Raises: NotPossible for a running or held job, and for a successful one unless forced; SpoolError.
     """
+    _require_home(the_spool, job)
     if job.is_held:
         raise NotPossible(f"`{shown_id(job)}` is held; `spooldadd release {shown_id(job)}` lets it go")
     if job.is_drop:
@@ -106,6 +107,7 @@ def cancel(the_spool: Spool, job: Job) -> Job | None:
         try:
             if job.is_finished:
                 raise NotPossible(f"`{shown_id(job)}` has ended already: it is in `{job.state}/`")
+            _require_home(the_spool, job)
             if job.state == layout.RUNNING:
                 _ask_to_end(the_spool, job)
                 return job
@@ -118,7 +120,7 @@ def cancel(the_spool: Spool, job: Job) -> Job | None:
 
 def _cancel_unstarted(the_spool: Spool, job: Job) -> None:
     """Claim it as a worker does, so that nobody starts it meanwhile, and file it. Raises: ClaimLost, SpoolError."""
-    claimer = _as_claimer(the_spool)
+    claimer = _as_claimer(the_spool, _home(the_spool, job))
     seen = peek(job.spec_path)
     if job.is_drop:
         claimed = claimer.claim_drop(job.id, seen.name or job.name, seen.queue)
@@ -146,14 +148,42 @@ def _cancel_unstarted(the_spool: Spool, job: Job) -> None:
     claimer.file(claimed.record, claimed.lease, layout.FAILED)
 
 
-def _as_claimer(the_spool: Spool) -> Spool:
+def _home(the_spool: Spool, job: Job) -> str:
+    """Return the node to which a job of a synced spool belongs; empty in any other spool."""
+    marked = the_spool.format
+    if marked.kind != mark.SYNCED:
+        return ""
+    bound = layout.bound_nodes([job.id] if job.is_drop else listing.entries(job.path))
+    if bound or not job.is_drop:
+        return bound[0] if bound else ""
+    from spooldadd.inspect import checked, placing  # late, as few spools are synced
+
+    return placing.owner_of(job, checked.check(job).spec, marked.nodes)
+
+
+def _require_home(the_spool: Spool, job: Job) -> None:
+    """In a synced spool each path has one writing node; another one's act would come too late, or not at all.
+
+    Raises: NotPossible on another node. Ours is the one whose worker holds its lock in this copy, or that is so configured.
+    """
+    home = _home(the_spool, job)
+    if not home or home == the_spool.holder.node or nodes.is_serving(the_spool.places, home):
+        return
+    from spooldadd.config import find_config, load  # late: heavy
+
+    root = the_spool.places.root
+    if load(find_config(root, environ=os.environ, uid=os.getuid()), environ=os.environ).node != home:
+        raise NotPossible(f"`{shown_id(job)}` belongs to node `{home}` of this synced spool; do it there")
+
+
+def _as_claimer(the_spool: Spool, home: str = "") -> Spool:
     """A claim names its node, or nobody would recover it."""
-    if the_spool.holder.node:
+    if the_spool.holder.node and home in ("", the_spool.holder.node):
         return the_spool
     from spooldadd.config import default_node  # late: heavy, and the command line knows the node already
 
     pid = os.getpid()
-    holder = claim.Holder(default_node(), process.boot_id(), pid, process.start_ticks(pid) or 0)
+    holder = claim.Holder(home or default_node(), process.boot_id(), pid, process.start_ticks(pid) or 0)
     return spool.Spool(the_spool.places.root, the_spool.format, holder)
 
 
@@ -175,6 +205,7 @@ def hold(the_spool: Spool, job: Job) -> None:
     if job.is_held:
         return
     _require_waiting(job)
+    _require_home(the_spool, job)
     try:
         if job.is_drop:
             _rename_drop(the_spool, job.path, job.path + layout.HELD_SUFFIX)
@@ -190,6 +221,7 @@ def release(the_spool: Spool, job: Job) -> None:
     _require_waiting(job)
     if not job.is_held:
         return
+    _require_home(the_spool, job)
     try:
         if job.is_drop:
             _rename_drop(the_spool, job.path, job.path.removesuffix(layout.HELD_SUFFIX))

@@ -13,10 +13,11 @@ from spooldadd.config import Config
 from spooldadd.errors import ClaimLost
 from spooldadd.log import Log
 from spooldadd.notices import Notices
-from spooldadd.placement import Offer, Place, objections
+from spooldadd.placement import NOTHING, Offer, Place, objections
 from spooldadd.plan import Plan
 from spooldadd.planning import make_plan, policy
 from spooldadd.spec import InvalidSpec, Peek, Spec, parse_file, peek, peek_script
+from spooldadd.synced import Synced, is_synced
 from spooldadd.units import format_size
 from spooldadd.usage import Usage
 
@@ -58,6 +59,9 @@ class Launching:
         self._work_root = the_spool.work_root(config.work_dir)
         self._offer = Offer(config.node, frozenset(config.labels), config.capacity.needs())
         self.usage = Usage(the_spool.places, config.node, self._offer.capacity)
+        self._synced: Synced | None = None
+        if is_synced(the_spool.format):
+            self._synced = Synced(the_spool, log, config.intake.suffixes, time.time)
         self.notices = Notices(the_spool, config, log)
         self.recovery = recovery.Context(the_spool, log, read_policy, self._work_root, note=self.notices.leave)
 
@@ -72,7 +76,7 @@ class Launching:
             priority=drop.peek.priority,
             since_s=drop.modified_at_s,
             not_before_s=not_before.timestamp() if not_before else None,
-            needs=drop.peek.place.needs,
+            needs=drop.peek.place.needs if self.fits(drop.peek.place) else NOTHING,
         )
 
     def peek_record(self, spec_path: str) -> Peek:
@@ -88,7 +92,24 @@ class Launching:
             bound = layout.bound_nodes(os.listdir(path))
         except OSError:
             return False  # somebody has just claimed it, or it is no directory
+        if self._synced is not None:
+            return self._config.node in (bound or [self._synced.owner_of(os.path.basename(path), seen.place)])
         return (not bound or self._config.node in bound) and self.fits(seen.place)
+
+    def may_claim(self, drop: intake.Drop) -> bool:
+        """Tell whether this node may run the job of a drop. Raises: OSError.
+
+        What fits another node only stays where it is. In a synced spool nobody else would ever take what belongs to us: it
+        is claimed, and refused where it does not fit.
+        """
+        if self._synced is not None:
+            return self._synced.is_ours(drop.key, drop.peek.place)
+        return self.fits(drop.peek.place)
+
+    def look_around(self, now: float) -> None:
+        """Look at what other copies of the spool have brought, where there are any. Raises: OSError."""
+        if self._synced is not None:
+            self._synced.look(now)
 
     def fits(self, place: Place) -> bool:
         """Tell whether this node could ever run a job of that place."""
@@ -121,11 +142,14 @@ class Launching:
         brought = Brought(path, found.status) if found.member else None
         try:
             spec = self._parsed(claimed, found)
+            self._refuse_misplaced(spec)
             plan = make_plan(spec, claimed, self._spool.places.root, self._work_root, self._config, brought)
         except InvalidSpec as error:
             raise self._invalid(error) from error
         except FAULTS as error:  # one spec that we cannot cope with must not end the worker, again at each start
             raise Refused(f"spooldadd itself failed on it, please report this: {type(error).__name__}: {error}") from error
+        if self._synced is not None:
+            self._synced.claimed(claimed.job, claimed.path)
         plan.sync = self._spool.sync
         plan.spool_id = self._spool.format.id
         plan.telling = self.notices.telling(spec, claimed.job)
@@ -152,6 +176,8 @@ class Launching:
             "finished_at": record.moment(now_s),
         }
         try:
+            if self._synced is not None:
+                self._synced.claimed(claimed.job, claimed.path)
             if refused.details:
                 details = os.path.join(claimed.path, layout.PROBLEMS)
                 durable.write(details, refused.details.encode("utf-8", "backslashreplace"), sync=self._spool.sync)
@@ -223,6 +249,16 @@ class Launching:
         if found.fault:
             raise Refused(f"`{self._shown(claimed)}` {found.fault}")
         return found
+
+    def _refuse_misplaced(self, spec: Spec) -> None:
+        """Raises: Refused. Only a synced spool gives us what does not fit: there it is ours, and nobody else's, for good."""
+        found = objections(spec.place.place(), self._offer) if self._synced is not None else []
+        if found:
+            why = "; ".join(objection.sentence for objection in found)
+            raise Refused(
+                f"in this synced spool it belongs to the node `{self._config.node}`, which cannot run it: {why}; name the "
+                "nodes that can in `[place] node`, or submit it with `--node NAME`"
+            )
 
     def _parsed(self, claimed: spool.Claim, found: intake.Look) -> Spec:
         own_name = found.member or record.own_name(claimed.path, claimed.job)

@@ -17,6 +17,8 @@ HELD_SUFFIX = ".held"
 # Before the name of a node: a directory in the root, whose drops are for that node alone. A file of that name in a record
 # says so of a job that is on its way.
 INBOX = "@"
+CLAIMED = "claimed"  # below `.spool/` of a synced spool: which drops a node knows to have been made into jobs
+ASIDE = "aside"  # below `.spool/` of a synced spool: drops that a sync tool brought back
 
 SPEC = "spec.toml"
 SPEC_SCRIPT = "spec.py"
@@ -52,6 +54,8 @@ class Layout:
     """The paths of one spool. `id` is what its `format.toml` calls it, where that matters: another may lie there one day."""
 
     __slots__ = (
+        "aside",
+        "claimed",
         "done",
         "failed",
         "format",
@@ -83,6 +87,8 @@ class Layout:
         self.incoming = os.path.join(self.internal, INCOMING)
         self.upload = os.path.join(self.internal, "upload")
         self.proofs = os.path.join(self.internal, "proofs")
+        self.claimed = os.path.join(self.internal, CLAIMED)
+        self.aside = os.path.join(self.internal, ASIDE)
 
     def state_directory(self, state: str) -> str:
         """Return the directory whose entries are in this state."""
@@ -107,6 +113,11 @@ def inbox_node(name: str) -> str:
     first = name.partition("/")[0]
     node = first.removeprefix(INBOX)
     return node if first.startswith(INBOX) and names.safe_name(node) == node else ""
+
+
+def is_inbox(key: str) -> bool:
+    """Tell whether this is the name of an inbox itself, and not of something in one."""
+    return "/" not in key and bool(inbox_node(key))
 
 
 def bound_nodes(entries: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ EVENTS = frozenset({
     "reloading", "reloaded", "reload-refused", "control-groups", "limit-not-kept",
     "claimed", "claim-lost", "put-back", "building", "started", "finished", "filed", "lost", "recovered", "removed",
     "supervisor-gone", "left-processes", "spool-away", "spool-back", "spool-trouble", "watch-replaced",
-    "clock-set-back", "conflict-copy", "inbox-refused",
+    "clock-set-back", "conflict-copy", "inbox-refused", "set-aside",
     "ignored", "filing-waits", "work-dir-removed", "not-kept", "foreign", "failed",
     "mail-queued", "mail-held", "mail-sent", "mail-failed", "mail-off",
     "uploaded", "upload-waits", "upload-back", "arrived", "arrived-damaged",

@@ -33,10 +33,7 @@ def create(root: str, *, durability: str = "power", kind: str | None = None, nod
     """Make a spool, or complete one. Without a kind: shared where other machines may write there. Raises: SpoolError."""
     places = layout.Layout(root)
     try:
-        for directory in (root, places.internal, places.locks, places.nodes):
-            os.makedirs(directory, exist_ok=True)
-        for state in layout.STATES:
-            os.makedirs(places.state_directory(state), exist_ok=True)
+        complete(places)
         if not os.path.lexists(places.format):
             if kind is None:
                 kind = SHARED if filesystem.is_network(filesystem.kind(root)) else LOCAL
@@ -47,6 +44,14 @@ def create(root: str, *, durability: str = "power", kind: str | None = None, nod
             durable.write(places.format, tomltext.flat(table).encode(), sync=True)
     except OSError as error:
         raise SpoolError(f"cannot make a spool in `{root}`: {error.strerror} (`{error.filename}`)") from error
+
+
+def complete(places: layout.Layout) -> None:
+    """Make the directories of a spool that are missing: a sync tool may have left empty ones out. Raises: OSError."""
+    for directory in (places.root, places.internal, places.locks, places.nodes):
+        os.makedirs(directory, exist_ok=True)
+    for state in layout.STATES:
+        os.makedirs(places.state_directory(state), exist_ok=True)
 
 
 def read(root: str) -> Format:

@@ -73,6 +73,7 @@ class Sources:
             else:
                 found.forget_all()
         entries = self.waiting.scan()
+        self._launching.look_around(now)
         self._say_unexpected()
         took_s = time.monotonic() - now
         interval_s = self.scan_s if self.is_watching else min(self.scan_s, BUSY_SCAN_S)
@@ -167,7 +168,7 @@ class Sources:
 
     def _entries(self, drops: list[intake.Drop]) -> list[Entry]:
         """Return those that this node may run. The others stay where they are, for whoever may."""
-        return [self._launching.entry_of(drop) for drop in drops if self._launching.fits(drop.peek.place)]
+        return [self._launching.entry_of(drop) for drop in drops if self._launching.may_claim(drop)]
 
     def _intake_of(self, key: str) -> Intake:
         return next(found for found in self._intakes if found.owns(key))

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from spooldadd import claim, durable, filing, layout, mark, names, record
+from spooldadd import claim, durable, filing, layout, mark, names, origin, record
 from spooldadd.errors import ClaimLost, SpoolError
 
 
@@ -250,9 +250,11 @@ class Spool:
 
     def _bind(self, path: str, source: str) -> None:
         """Note in a new record that one node alone may run its job, now and later: an empty file of the inbox's name."""
-        node = layout.inbox_node(source)
+        node, text = layout.inbox_node(source), b""
+        if self.format.kind == mark.SYNCED:  # a sync tool may bring it back: it is to be known then
+            node, text = node or self.holder.node, origin.text(origin.of_drop(self.places.root, source))
         if node:
-            durable.write(os.path.join(path, layout.inbox(node)), b"", sync=self.sync)
+            durable.write(os.path.join(path, layout.inbox(node)), text, sync=self.sync)
 
     def _withdraw(self, claimed: Claim) -> None:
         """Remove a record that got no spec."""

@@ -6,7 +6,7 @@ examples:
   spooldadd init /srv/spool
   spooldadd init ~/spool --durability process    # survives killed processes, not power cuts; a third faster
   spooldadd init /mnt/share/spool --kind shared  # several nodes' workers on one directory
-  spooldadd init ~/Sync/spool --kind synced --nodes alpha,beta
+  spooldadd init ~/Sync/spool --kind synced --nodes alpha,beta    # then let it sync, and run `init` on each node once
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ def run(options: argparse.Namespace) -> int:
     places = Layout(root)
     _write_once(os.path.join(places.internal, "worker.toml"), "worker.toml")
     _write_once(os.path.join(places.internal, "example.toml"), "example.toml")
+    if mark.read(root).kind == mark.SYNCED:  # also where only the copy of another node's mark was there
+        _write_once(os.path.join(root, ".stignore"), "stignore")
+        _write_once(os.path.join(root, ".rsync-filter"), "rsync-filter")
     say(f"`{root}` is a spool. Serve it:\n  spooldadd worker {root}\nand, elsewhere, drop a spec into it:")
     say(f"  cp {os.path.join(places.internal, 'example.toml')} {os.path.join(root, 'hello.toml')}")
     return 0

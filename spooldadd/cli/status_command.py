@@ -22,7 +22,7 @@ import sys
 
 from spooldadd import layout
 from spooldadd.cli import common
-from spooldadd.inspect import holding, jobs, summary, travel, words, workers
+from spooldadd.inspect import drops, holding, jobs, summary, travel, words, workers
 from spooldadd.inspect.jobs import Job
 from spooldadd.inspect.listing import Listing
 from spooldadd.inspect.opening import open_places
@@ -141,7 +141,12 @@ def notices(places: Layout, nodes: list[workers.Node]) -> list[str]:
         if node.is_serving and node.state in ("draining", "away", "troubled"):
             found.append(f"the worker of node `{words.show(node.name)}` is {node.state}")
     found += map(words.show, travel.notices(places))
-    for name in sorted(os.listdir(places.root)):
+    names = sorted(os.listdir(places.root))
+    conflicts = sum(map(drops.is_conflict_copy, drops.keys(places.root)))
+    if conflicts:
+        what = "1 conflict copy" if conflicts == 1 else f"{conflicts} conflict copies"
+        found.append(f"{what} of a sync tool in the spool, never run; `spooldadd doctor` names them")
+    for name in names:
         if name == layout.PAUSED:
             found.append("paused: nothing is started while the file `paused` exists; remove it to go on")
         elif name.startswith(f"{layout.PAUSED}.") and len(name) > len(layout.PAUSED) + 1:

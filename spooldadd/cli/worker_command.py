@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from spooldadd import claim, planning, process, serving, spool, trust
+from spooldadd import claim, planning, process, serving, spool, synced, trust
 from spooldadd.cli.common import spool_path
 from spooldadd.config import Config, find_config, load
 from spooldadd.errors import SpoolError
@@ -50,6 +50,7 @@ def make_worker(options: argparse.Namespace, root: str) -> tuple[Worker, Log]:
         log.warning("config-warning", reason=warning, then="ignoring it")
     the_spool = spool.open_spool(root, holder(config.node))
     refuse_unsafe(root, config)
+    synced.make_ready(the_spool, config.node)
     settings = Settings(
         jobs=config.jobs,
         is_drain_at_end=options.drain,

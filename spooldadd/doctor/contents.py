@@ -6,8 +6,9 @@ import os
 import stat
 from collections.abc import Iterator
 
-from spooldadd import claim, durable, forms, intake, layout, names
+from spooldadd import claim, durable, forms, intake, layout, mark, names, nodes
 from spooldadd.doctor.model import Check, Subject, counted, listed, ok, warned
+from spooldadd.inspect import drops
 
 # A claim or a filing takes milliseconds; on a hung network file system a minute.
 YOUNG_S = 120.0
@@ -15,6 +16,8 @@ YOUNG_S = 120.0
 OLD_WRITE_S = 86400.0
 # Clocks of two machines differ by seconds; a minute is a wrong clock or a wrong time zone.
 FUTURE_S = 60.0
+# Each is listed to find what a sync tool left in it; the newest are what a person still looks at.
+MOST_RECORDS = 2000
 # What tools keep in a directory on purpose.
 KEPT = frozenset({layout.INTERNAL, layout.WAKE, ".stignore", ".stfolder", ".stversions", ".gitignore", ".rsync-filter"})
 
@@ -58,9 +61,9 @@ def check_locks(subject: Subject) -> Iterator[Check]:
 def check_names(subject: Subject) -> Iterator[Check]:
     """Are there files that a person may expect to be run, and that are not?"""
     suffixes = subject.config.intake.suffixes
-    entries = set(os.listdir(subject.root)) - layout.ROOT_ENTRIES
-    conflicts = sorted(name for name in entries if intake.is_conflict_copy(name))
-    ignored = sorted(name for name in entries if not name.startswith("@") and _is_ignored(subject, name))
+    entries = [key for key in drops.keys(subject.root) if key not in layout.ROOT_ENTRIES and not layout.is_inbox(key)]
+    conflicts = sorted(filter(intake.is_conflict_copy, entries))
+    ignored = sorted(key for key in entries if _is_ignored(subject, key))
     if conflicts:
         what = counted(len(conflicts), "conflict copy", "conflict copies")
         yield warned("conflict-copies", f"{what} of a sync tool, never run: {listed(conflicts)}", "compare, then remove")
@@ -75,9 +78,9 @@ def check_names(subject: Subject) -> Iterator[Check]:
 def check_unfinished(subject: Subject) -> Iterator[Check]:
     """Are there temporary files that nobody can still be writing?"""
     old = []
-    for name in sorted(set(os.listdir(subject.root)) - KEPT):
+    for name in sorted(set(drops.keys(subject.root)) - KEPT):
         path = os.path.join(subject.root, name)
-        if _is_temporary(name) and _is_file(path) and _age_s(subject, path) > OLD_WRITE_S:
+        if _is_temporary(os.path.basename(name)) and _is_file(path) and _age_s(subject, path) > OLD_WRITE_S:
             old.append(name)
     if old:
         what = counted(len(old), "temporary file", "temporary files")
@@ -113,10 +116,66 @@ def check_paused(subject: Subject) -> Iterator[Check]:
         yield ok("paused", "nothing is paused")
 
 
-def _is_ignored(subject: Subject, name: str) -> bool:
-    suffixes = subject.config.intake.suffixes
+def check_inboxes(subject: Subject) -> Iterator[Check]:
+    """Are there drops for nodes that never served this spool?"""
+    known = {*nodes.read_all(subject.places), subject.config.node}
+    waiting: dict[str, list[str]] = {}
+    for key in drops.in_inboxes(subject.root, "", subject.config.intake.suffixes):
+        if layout.inbox_node(key) not in known:
+            waiting.setdefault(layout.inbox_node(key), []).append(key)
+    for node, keys in sorted(waiting.items()):
+        what = counted(len(keys), "drop waits", "drops wait")
+        remedy = f"start a worker with `--node {node}`, or move them into the root or another inbox"
+        yield warned("inboxes", f"{what} for the node `{node}`, which has never served this spool: {listed(keys)}", remedy)
+    if not waiting:
+        yield ok("inboxes", "no drop waits for a node that nobody knows")
+
+
+def check_synced(subject: Subject) -> Iterator[Check]:
+    """In one of several copies of a spool: is what should stay at home told to stay, and what has come back?"""
+    if mark.read(subject.root).kind != mark.SYNCED:
+        return
+    missing = [name for name in (".stignore", ".rsync-filter") if not os.path.lexists(os.path.join(subject.root, name))]
+    if missing:
+        what = f"{listed(missing)} is not in this copy of the synced spool"
+        yield warned("synced", what, f"`spooldadd init {subject.root}` writes what the tools leave at home")
+    back = sorted(_listed(subject.places.aside))
+    if back:
+        what = counted(len(back), "drop that came back was set aside", "drops that came back were set aside")
+        remedy = (
+            f"nobody needs them; remove `{subject.places.aside}` when you like. To run one again, drop it under a new name"
+        )
+        yield warned("synced", f"{what}: {listed(back)}", remedy)
+    conflicts = sorted(_conflicts(subject))
+    if conflicts:
+        what = counted(len(conflicts), "conflict copy", "conflict copies")
+        remedy = "two nodes wrote to one path: do both have the same name, or did a person edit there? Compare, then remove"
+        yield warned("synced", f"{what} in records or among the spool's own files, never read: {listed(conflicts)}", remedy)
+    if not missing and not back and not conflicts:
+        yield ok("synced", "nothing has come back, and no two nodes wrote to one path")
+
+
+def _conflicts(subject: Subject) -> Iterator[str]:
+    places = subject.places
+    records = [os.path.join(state, name) for state in layout.STATES for name in _listed(places.state_directory(state))]
+    newest = sorted(records, key=lambda path: path[-22:], reverse=True)[:MOST_RECORDS]
+    for directory in (layout.INTERNAL, os.path.join(layout.INTERNAL, "nodes"), *newest):
+        for name in _listed(os.path.join(places.root, directory)):
+            if intake.is_conflict_copy(name):
+                yield os.path.join(directory, name)
+
+
+def _listed(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _is_ignored(subject: Subject, key: str) -> bool:
+    suffixes, name = subject.config.intake.suffixes, os.path.basename(key)
     if intake.is_candidate(name, suffixes):
-        return not forms.is_meant(os.path.join(subject.root, name), name)
+        return not forms.is_meant(os.path.join(subject.root, key), name)
     return intake.is_unexpected(name, suffixes)
 
 
@@ -155,4 +214,6 @@ CHECKS = {
     "temporary-files": check_unfinished,
     "future-files": check_future,
     "paused": check_paused,
+    "inboxes": check_inboxes,
+    "synced": check_synced,
 }

@@ -20,7 +20,12 @@ def is_drop(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     bare = os.path.basename(name).removesuffix(layout.HELD_SUFFIX)
     if not bare.endswith(suffixes) or bare.startswith(_TEMPORARY_STARTS):
         return False
-    return not any(mark in bare for mark in _CONFLICT_MARKS)
+    return not is_conflict_copy(bare)
+
+
+def is_conflict_copy(name: str) -> bool:
+    """Tell whether a sync tool made this name for the loser of a conflict."""
+    return any(mark in name for mark in _CONFLICT_MARKS)
 
 
 def is_waiting(root: str, name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:

@@ -14,7 +14,8 @@ from spooldadd import layout, mark
 from spooldadd.inspect import words, workers
 from spooldadd.inspect.explanation import Rule
 from spooldadd.inspect.job import Job
-from spooldadd.placement import MILLI, NOTHING, Needs, Objection, Offer, Place, lacking, objections, owner
+from spooldadd.placement import ANYWHERE, MILLI, NOTHING, Needs, Objection, Offer, Place, lacking, objections, owner
+from spooldadd.spec import Spec
 from spooldadd.usage import taken_by
 
 
@@ -86,6 +87,11 @@ def offer_of(node: workers.Node, place: Place) -> list[Objection]:
     return Placing(place, (), "", (), (node,)).never(node.name)
 
 
+def owner_of(job: Job, spec: Spec | None, nodes: Sequence[str]) -> str:
+    """Return the node of a synced spool to which a drop in the root belongs."""
+    return owner(spec.place.place() if spec else ANYWHERE, layout.bare_name(job.id), nodes)
+
+
 def rules(placing: Placing) -> list[Rule]:
     """Return what keeps each node from ever taking the job; it waits for that where nobody else serves who would."""
     takers = [node for node in placing.nodes if node.is_serving and not placing.never(node.name)]
@@ -97,7 +103,9 @@ def rules(placing: Placing) -> list[Rule]:
             found.append(Rule(objection.rule, not takers, {"node": name}, f"{shown} does not take it: {objection.sentence}"))
         if placing.never(name) or (node is not None and node.is_serving):
             continue
-        if node is None:
+        if placing.fixed:
+            sentence = f"it is for {shown}, which serves a copy of this spool of its own; from here it is not seen to serve"
+        elif node is None:
             start = f"`spooldadd worker {words.show(placing.root)} --node {words.show(name)}`"
             sentence = f"it is for {shown}, and no worker of that name has ever served this spool; start one: {start}"
         else:

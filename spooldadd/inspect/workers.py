@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from spooldadd import forms, nodes
-from spooldadd.inspect import tables
+from spooldadd.inspect import drops, tables
 from spooldadd.inspect.listing import entries
 from spooldadd.layout import Layout
 
@@ -51,11 +51,16 @@ def all_nodes(places: Layout) -> list[Node]:
     found = []
     for entry in sorted(entries(places.nodes)):
         # Not by `nodes.read_all`: `tomllib` would take half the time of `status`.
-        table = tables.read(os.path.join(places.nodes, entry)) if entry.endswith(".toml") else None
+        table = tables.read(os.path.join(places.nodes, entry)) if is_entry(entry) else None
         if table is not None:
             name = entry.removesuffix(".toml")
             found.append(Node(name, table, is_serving=_is_serving(places, name, table)))
     return found
+
+
+def is_entry(name: str) -> bool:
+    """Tell whether this is what a node says, and no conflict copy of it that a sync tool made."""
+    return name.endswith(".toml") and drops.is_drop(name)
 
 
 def suffixes(found: list[Node]) -> tuple[str, ...]:
