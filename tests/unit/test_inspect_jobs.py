@@ -314,7 +314,7 @@ def test_of_two_files_of_one_name_the_one_in_the_root_is_meant(made):
 def test_a_name_in_two_inboxes_is_ambiguous(made):
     made.drop("@web-3/nightly.toml")
     made.drop("@web-4/nightly.toml")
-    with pytest.raises(AmbiguousJob, match="@web-4/nightly.toml"):
+    with pytest.raises(AmbiguousJob, match=r"@web-4/nightly\.toml"):
         jobs.find(made.places, "nightly.toml")
 
 
