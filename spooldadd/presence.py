@@ -5,7 +5,10 @@ If we die here: `nodes` says what becomes of the entry.
 
 from __future__ import annotations
 
-from spooldadd import spool
+import os
+import time
+
+from spooldadd import record, spool
 from spooldadd.config import Config
 from spooldadd.nodes import NodeFile
 from spooldadd.placement import Needs
@@ -20,6 +23,7 @@ class Presence:
         self._holder = the_spool.holder
         self._config = config
         self._jobs = jobs
+        self._started_at = record.moment(time.time())
         self._file = NodeFile(the_spool.places, the_spool.holder.node)
 
     def beat(self, sources: Sources, taken: Needs, *, state: str, running: int, waiting: int) -> bool:
@@ -42,6 +46,9 @@ class Presence:
                 "work_dir": self._config.work_dir,
                 "settle_s": sources.settle_s,
                 "scan_s": sources.scan_s,
+                "load": round(os.getloadavg()[0], 2),
+                "started_at": self._started_at,
+                "now": record.moment(time.time()),  # shown to people, never compared
             }
         )
 

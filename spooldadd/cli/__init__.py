@@ -56,6 +56,7 @@ COMMANDS = {
     "cancel": "end jobs, running or not",
     "hold": "keep jobs, a queue or everything from being started",
     "release": "let held jobs, a queue or everything go",
+    "nodes": "show who serves a spool: alive or silent, load, clock, release",
     "recover": "bring back what a dead worker or node left behind",
     "doctor": "examine a spool and this node",
     "push": "bring specs to the spools of other machines",
