@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from spooldadd import claim, layout, process, record, recovery
+from spooldadd import claim, durable, layout, process, record, recovery
 from spooldadd.errors import ClaimLost, SpoolError
 from spooldadd.log import Log
 
@@ -47,31 +47,32 @@ class Adopted:
         claimed = self._read_claim(name) or {}
         self._queues[name] = str(claimed.get("queue", "default"))
 
-    def check(self) -> bool:
-        """Recover what has ended; return whether anything did. A record in trouble is looked at again later."""
-        ended = []
+    def check(self) -> dict[str, recovery.Found]:
+        """Recover what has ended; return what it was. A record in trouble is looked at again later."""
+        ended: dict[str, recovery.Found] = {}
         for name in self._queues:
             try:
-                if recovery.recover(self._context, name) is recovery.Found.RUNNING:
+                found = recovery.recover(self._context, name)
+                if found is recovery.Found.RUNNING:
                     self._heed_cancel(name)
-                else:
-                    ended.append(name)
+                elif found is not recovery.Found.ENDING:
+                    ended[name] = found
             except ClaimLost:
-                ended.append(name)
+                ended[name] = recovery.Found.GONE
             except (SpoolError, OSError) as error:
                 self._log.warning("spool-trouble", record=name, error=str(error), then="trying again later")
         for name in ended:
             del self._queues[name]
-        return bool(ended)
+        return ended
 
     def _heed_cancel(self, name: str) -> None:
         """A supervisor hears of a cancel by itself; where it is dead, somebody else has to end the job."""
         path = os.path.join(self._context.places.running, name)
-        if not os.path.lexists(os.path.join(path, layout.CANCEL)):
+        if not durable.is_listed(os.path.join(path, layout.CANCEL)):
             return
         holder = claim.read_holder(self._context.places, name)
         if not process.is_alive(holder.supervisor_pid, holder.supervisor_start):
-            recovery.end_strays(self._context, path)
+            self._context.strays.are_gone(self._context.places, name, self._log)
 
     def _read_claim(self, name: str) -> dict[str, object] | None:
         return record.read_table(os.path.join(self._context.places.running, name, layout.CLAIM))

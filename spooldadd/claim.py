@@ -38,6 +38,7 @@ class Holder:
     supervisor_start: int = 0
     job_pid: int = 0
     job_start: int = 0
+    notes_first: int = 0  # 1: whoever it is handed to says so on disk before anything starts
 
     def is_here(self, node: str, boot_id: str) -> bool:
         """Tell whether its processes could be alive on this machine."""

@@ -23,6 +23,7 @@ EVENTS = frozenset({
     "mail-queued", "mail-held", "mail-sent", "mail-failed", "mail-off",
     "uploaded", "upload-waits", "upload-back", "arrived", "arrived-damaged",
     "environment-edited", "cache-pruned",
+    "taken-over", "not-taken-over", "locks-proven", "locks-private", "name-watched", "name-taken",
 })  # fmt: skip
 Value = "str | int | float | bool | None"
 

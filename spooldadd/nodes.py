@@ -1,7 +1,8 @@
 """What a node says about itself in `.spool/nodes/`: that it serves, how wide it is, how much it runs.
 
 One worker of a node holds the node's lock and writes; another of the same name serves all the same and stays silent. The
-file holds a counter, not a time to be compared: other hosts' clocks are never trusted.
+file holds a counter, not a time to be compared: other hosts' clocks are never trusted. On a spool that several machines
+serve, an entry with another boot id that was written after ours is that of another machine that uses our name.
 
 If we die here: a stale file without a lock; the next worker of that node writes over it.
 """
@@ -11,26 +12,40 @@ from __future__ import annotations
 import os
 
 from spooldadd import durable, record
+from spooldadd.errors import SpoolError
 from spooldadd.layout import Layout
 from spooldadd.tomltext import dumps
 
 
-class NodeFile:
-    """The entry of this worker's node."""
+class NodeTaken(SpoolError):
+    """The operator must act: another machine serves this spool under our node's name."""
 
-    def __init__(self, places: Layout, node: str) -> None:
-        self._path = os.path.join(places.nodes, f"{node}.toml")
-        self._lock_path = os.path.join(places.nodes, f"{node}.lock")
+
+class NodeFile:
+    """The entry of this worker's node. With a boot id, an entry of another machine or boot is never written over unseen."""
+
+    def __init__(self, places: Layout, node: str, boot_id: str = "") -> None:
+        self._places = places
+        self._node = node
+        self._boot_id = boot_id
+        self._path = path_of(places, node)
+        self._lock_path = lock_path_of(places, node)
         self._lock: int | None = None
+        self._has_written = False
         self._heartbeat = 0
 
     def beat(self, table: dict[str, object]) -> bool:
-        """Write the entry with the next heartbeat; return whether it is ours to write. Raises: OSError."""
-        if self._lock is None and not self._take():
+        """Write the entry with the next heartbeat; return whether it is ours to write. Raises: OSError, NodeTaken."""
+        self._let_go_of_removed()
+        is_ours = self._lock is not None or self._take()
+        if self._boot_id and (self._has_written or not is_ours):
+            self._refuse_stranger()
+        if not is_ours:
             return False
         self._heartbeat += 1
         text = dumps({"schema": record.SCHEMA, "heartbeat": self._heartbeat, **table})
         durable.write(self._path, text.encode(), sync=False)
+        self._has_written = True
         return True
 
     def leave(self) -> None:
@@ -38,6 +53,29 @@ class NodeFile:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether we hold the node's lock."""
+        return self._lock is not None
+
+    def _let_go_of_removed(self) -> None:
+        """A person may have removed the lock file: what we hold keeps nobody out then."""
+        if self._lock is None:
+            return
+        try:
+            seen, own = os.stat(self._lock_path), os.fstat(self._lock)
+        except FileNotFoundError:
+            self.leave()
+            return
+        if (seen.st_dev, seen.st_ino) != (own.st_dev, own.st_ino):
+            self.leave()
+
+    def _refuse_stranger(self) -> None:
+        said = record.read_table(self._path) or {}
+        stranger = str(said.get("boot_id") or "")
+        if stranger and stranger != self._boot_id:
+            raise NodeTaken(taken_sentence(self._places, self._node, said))
 
     def _take(self) -> bool:
         from filelock import lock_descriptor  # late: readers load this module, and take no lock
@@ -53,6 +91,8 @@ class NodeFile:
             return False
         self._lock = fd
         self._remove_temporaries()
+        before = (record.read_table(self._path) or {}).get("heartbeat")
+        self._heartbeat = max(self._heartbeat, before if isinstance(before, int) else 0)  # so that it only ever grows
         return True
 
     def _remove_temporaries(self) -> None:
@@ -61,24 +101,54 @@ class NodeFile:
         for entry in os.listdir(directory):
             pid, _, rest = entry.removeprefix(durable.TEMPORARY).partition("-")
             if durable.is_temporary(entry) and pid.isdigit() and rest == name:
-                os.unlink(os.path.join(directory, entry))
+                durable.unlink_if_there(os.path.join(directory, entry))
+
+
+def path_of(places: Layout, node: str) -> str:
+    """Return the path of a node's entry."""
+    return os.path.join(places.nodes, f"{node}.toml")
+
+
+def lock_path_of(places: Layout, node: str) -> str:
+    """Return the path of the lock that the worker holds which writes the entry."""
+    return os.path.join(places.nodes, f"{node}.lock")
+
+
+def taken_sentence(places: Layout, node: str, said: dict[str, object]) -> str:
+    """Say that another machine uses a node's name, and what to do; `said` is its entry."""
+    where = f"the machine `{said['host']}`" if said.get("host") else "another machine"
+    return (
+        f"{where} serves the spool `{places.root}` as the node `{node}`, as `{path_of(places, node)}` says; two machines "
+        "under one name would take each other's jobs for their own. Give this one a name of its own: `--node NAME`, or "
+        "`node` in its configuration"
+    )
 
 
 def is_serving(places: Layout, node: str) -> bool:
     """Tell whether a worker of this node holds its lock now, as far as this machine can see."""
+    return try_lock(places, node) is False
+
+
+def try_lock(places: Layout, node: str) -> bool | None:
+    """Try a node's lock and let go of it at once; return whether it was granted, or None where it cannot be tried.
+
+    The lock is asked for to be shared, so that those who try it never keep each other out. Nothing is made.
+    """
     import fcntl  # the reading commands come here, and import no third-party library
 
     try:
-        fd = os.open(os.path.join(places.nodes, f"{node}.lock"), os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(lock_path_of(places, node), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return False
+    except OSError:  # no locks here, or not now
+        return None
     finally:
         os.close(fd)
-    return False
+    return True
 
 
 def read_all(places: Layout) -> dict[str, dict[str, object]]:

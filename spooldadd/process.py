@@ -117,12 +117,12 @@ def send(pids: list[int], number: int) -> None:
             pass
 
 
-def marked(marker: bytes) -> list[int]:
-    """Return the processes whose environment holds this entry: those a dead supervisor left behind."""
+def marked(markers: list[bytes]) -> list[int]:
+    """Return the processes whose environment holds one of these entries: those a dead supervisor left behind."""
     found = []
     own = os.getpid()
     for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != own and marker in _environ(entry):
+        if entry.isdigit() and int(entry) != own and not _environ(entry).isdisjoint(markers):
             found.append(int(entry))
     return found
 
@@ -141,12 +141,12 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _environ(pid: str) -> list[bytes]:
+def _environ(pid: str) -> set[bytes]:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read().split(b"\0")
+            return set(file.read().split(b"\0"))
     except OSError:
-        return []
+        return set()
 
 
 def _stat_fields(pid: int) -> list[str] | None:

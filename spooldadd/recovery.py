@@ -11,6 +11,9 @@ under the record's lease, so that two workers never recover one record, and each
 | no claim of this attempt, or no supervisor took it on this boot | never started | back to `waiting/`, not counted |
 | lease free, a process of it alive | running; its descriptor was closed | nothing |
 | else | lost | `failed/`, or `waiting/` where the spec says so |
+
+A record of another node is left alone, unless that node is lost (`takeover` says when, or a person): then it gets a name of
+our own first (`seizing`), which shuts out whoever may still work on it, and is a row of the same table.
 """
 
 from __future__ import annotations
@@ -19,23 +22,22 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
-from spooldadd import claim, filing, layout, lifecycle, names, process, record, spool
+from spooldadd import claim, durable, filing, layout, lifecycle, mark, names, notice, record, seizing, spool
 from spooldadd.errors import ClaimLost, SpoolError
 from spooldadd.lifecycle import Policy
 from spooldadd.log import Log
-
-# How long left-over processes of a lost attempt get between TERM and KILL. Their supervisor is dead, so the spec's own
-# `kill_after` is out of reach; ten seconds is its default.
-STRAYS_S = 10.0
+from spooldadd.strays import Strays
+from spooldadd.takeover import Lost
 
 
 class Found(Enum):
     """What recovery found a record to be."""
 
     RUNNING = "running"
+    ENDING = "ending"  # lost, but some of its processes are left and are being ended: look again in a moment
     UNCLAIMED = "unclaimed"
     FINISHED = "finished"
     NEVER_STARTED = "never-started"
@@ -43,6 +45,14 @@ class Found(Enum):
     FOREIGN = "foreign"
     GONE = "gone"
     IN_TROUBLE = "in-trouble"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose a record is: the node and the boot that claimed it; empty where nothing says so."""
+
+    node: str
+    boot_id: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,10 @@ class Context:
     policy: Callable[[str], Policy]  # from the path of a spec, valid or not
     work_root: str = ""  # where this node's work directories of this spool are, if it is known
     note: Callable[[str, str, Mapping[str, object]], None] = lambda _name, _path, _result: None  # before a record is filed
-    dead_node: str | None = None  # records of this node too, on a person's word that it is dead
+    lost: Callable[[str], Lost | None] = lambda _node: None  # whether records of another node may be taken over, and why
+    is_own_boot: Callable[[str], bool] = lambda _boot_id: True  # or a machine that uses our name has that one
+    strays: Strays = field(default_factory=Strays)
+    owners: dict[str, Owner] = field(default_factory=dict)  # of the records that we have met: it never changes
 
     @property
     def places(self) -> layout.Layout:
@@ -68,7 +81,10 @@ def recover_all(context: Context, skip: frozenset[str] = frozenset()) -> dict[st
     A record in trouble is logged and left; the others do not suffer.
     """
     found = {}
-    for entry in sorted(os.listdir(context.places.running)):
+    entries = sorted(os.listdir(context.places.running))
+    for name in context.owners.keys() - set(entries):
+        del context.owners[name]
+    for entry in entries:
         if entry in skip:
             continue
         try:
@@ -87,12 +103,18 @@ def recover(context: Context, name: str) -> Found:
     if parsed is None:
         context.log.debug("foreign", record=name)
         return Found.FOREIGN
+    lost = None
+    owner = _owner(context, parsed)  # before its lease is tried: of forty nodes each looks at the records of all
+    if not _is_ours(context, owner):
+        lost = None if owner.node == context.spool.holder.node else context.lost(owner.node)
+        if lost is None:
+            return Found.FOREIGN
     lease = claim.take_existing(context.places, name)
     if lease is None:
         return Found.RUNNING
     try:
         if os.path.lexists(os.path.join(context.places.running, name)):
-            return _recover_held(context, parsed)
+            return _recover_held(context, parsed) if lost is None else _take_over(context, parsed, lost)
         filing.remove_lock(context.places, name)
         return Found.GONE
     finally:
@@ -116,29 +138,93 @@ def remove_stale_locks(context: Context) -> int:
     return removed
 
 
+def _owner(context: Context, name: names.RecordName) -> Owner:
+    """Return whose this record is: as its claim says, or, before that is written, as its lock file does."""
+    known = context.owners.get(str(name))
+    if known is not None:
+        return known
+    claimed = record.read_claim(os.path.join(context.places.running, str(name)), name.attempt)
+    if claimed is None:
+        holder = claim.read_holder(context.places, str(name))
+        return Owner(holder.node, holder.boot_id)
+    owner = Owner(str(claimed.get("node", "")), str(claimed.get("boot_id", "")))
+    context.owners[str(name)] = owner
+    return owner
+
+
+def _is_ours(context: Context, owner: Owner) -> bool:
+    here = context.spool.holder
+    if not owner.node:  # where others may claim, too, somebody may just be about to say who he is
+        return context.spool.format.kind == mark.LOCAL
+    return owner.node == here.node and (owner.boot_id == here.boot_id or context.is_own_boot(owner.boot_id))
+
+
 def _recover_held(context: Context, name: names.RecordName) -> Found:
-    """Decide under the lease."""
+    """Decide under the lease on a record of our own."""
     path = os.path.join(context.places.running, str(name))
     holder = claim.read_holder(context.places, str(name))
     claimed = record.read_claim(path, name.attempt)
     here = context.spool.holder
-    if (claimed or {}).get("node", holder.node or here.node) not in (here.node, context.dead_node):
-        return Found.FOREIGN
+    found = _put_right(context, name, claimed)
+    if found is not None:
+        return found
+    same_boot = holder.is_here(here.node, here.boot_id)
+    if same_boot and holder.has_live_process():
+        return Found.RUNNING
+    if claimed is None or _is_unstarted(holder, same_boot=same_boot):
+        return _requeue(context, name)
+    # The claim says where it ran, and not the lock file, which may be lost or damaged.
+    if here.boot_id == claimed.get("boot_id") and not context.strays.are_gone(context.places, str(name), context.log):
+        return Found.ENDING
+    return _file_lost(context, name, claimed)
+
+
+def _take_over(context: Context, name: names.RecordName, lost: Lost) -> Found:
+    """Decide under the lease on a record of a lost node: make it ours, then do as with our own."""
+    path = os.path.join(context.places.running, str(name))
+    holder = claim.read_holder(context.places, str(name))
+    claimed = record.read_claim(path, name.attempt)
+    if _runs_here(context, name, holder, claimed):
+        return Found.RUNNING
+    taken, lease = seizing.seize(context.spool, name, holder, claimed)
+    context.log.warning(
+        "taken-over", job=name.job, attempt=name.attempt, node=lost.node, record=str(taken), silent_s=lost.silent_s
+    )
+    try:
+        found = _put_right(context, taken, claimed, lost)
+        if found is not None:
+            return found
+        if claimed is None or _is_unstarted(holder, same_boot=False):
+            return _requeue(context, taken)
+        return _file_lost(context, taken, claimed, lost)
+    finally:
+        os.close(lease)
+
+
+def _runs_here(context: Context, name: names.RecordName, holder: claim.Holder, claimed: Mapping[str, object] | None) -> bool:
+    """Tell whether anything of another node's record lives on this very machine. Of other machines nothing is known."""
+    if context.spool.holder.boot_id != (claimed or {}).get("boot_id", holder.boot_id):
+        return False
+    old_name = str((claimed or {}).get("taken_from", name))
+    return holder.has_live_process() or not context.strays.are_gone(context.places, old_name, context.log)
+
+
+def _put_right(
+    context: Context, name: names.RecordName, claimed: dict[str, object] | None, lost: Lost | None = None
+) -> Found | None:
+    """Do what needs no look at processes: remove what was never claimed, file what has a result. Else None."""
+    path = os.path.join(context.places.running, str(name))
     if spool.spec_status(path) is None and _holds_nothing(path):
         return _remove(context, name)
     record.remove_temporaries(path)
     _remove_twin(context, path, claimed or {})
     result = record.read_result(path, name.attempt)
-    if result is not None:
-        return _file_finished(context, name, result)
-    same_boot = holder.is_here(here.node, here.boot_id)
-    if same_boot and holder.has_live_process():
-        return Found.RUNNING
-    if claimed is None or (same_boot and not holder.supervisor_pid):
-        return _requeue(context, name)
-    if here.boot_id == claimed.get("boot_id"):  # not as the lock file says, which may be lost or damaged
-        end_strays(context, path)
-    return _file_lost(context, name, claimed)
+    return None if result is None else _file_finished(context, name, result, lost)
+
+
+def _is_unstarted(holder: claim.Holder, *, same_boot: bool) -> bool:
+    """Tell whether nothing can have been started. Of another boot or machine only where that is noted on disk first."""
+    return not holder.supervisor_pid and (same_boot or bool(holder.notes_first))
 
 
 def _holds_nothing(path: str) -> bool:
@@ -168,44 +254,45 @@ def _remove_twin(context: Context, path: str, claimed: dict[str, object]) -> Non
         context.log.info("removed", job=claimed.get("job"), source=source, reason="it is the claimed spec itself")
 
 
-def _file_finished(context: Context, name: names.RecordName, result: dict[str, object]) -> Found:
+def _file_finished(context: Context, name: names.RecordName, result: dict[str, object], lost: Lost | None = None) -> Found:
     state = str(result.get("state", layout.FAILED))
     if state not in (layout.DONE, layout.FAILED, layout.WAITING):
         state = layout.FAILED
-    context.note(str(name), os.path.join(context.places.running, str(name)), {**result, "state": state})
+    path = os.path.join(context.places.running, str(name))
+    context.note(str(name), path, {**result, "state": state})
+    _silence(context, path, name, lost)
     context.spool.file_held(str(name), state)
     context.log.info("recovered", job=name.job, attempt=name.attempt, state=state, outcome=result.get("outcome"))
     return Found.FINISHED
 
 
 def _requeue(context: Context, name: names.RecordName) -> Found:
+    path = os.path.join(context.places.running, str(name))
+    claimed = record.read_claim(path, name.attempt)
+    if claimed is not None and os.path.lexists(os.path.join(path, layout.CANCEL)):
+        return _file_lost(context, name, claimed)  # it would run although a person has cancelled it
     context.spool.requeue_held(str(name))
     context.log.info("put-back", job=name.job, attempt=name.attempt, reason="it was claimed and never started")
     return Found.NEVER_STARTED
 
 
-def end_strays(context: Context, path: str) -> None:
-    """End what the lost attempt left running without its lease: another attempt must not meet it."""
-    marker = f"SPOOLDADD_RECORD={path}".encode()
-    deadline = time.monotonic() + STRAYS_S
-    strays = process.marked(marker)
-    if strays:
-        context.log.warning("left-processes", record=os.path.basename(path), count=len(strays), then="ending them")
-    process.send(strays, 15)
-    while strays and time.monotonic() < deadline:
-        time.sleep(0.05)
-        strays = process.marked(marker)
-    process.send(strays, 9)
+def _silence(context: Context, path: str, name: names.RecordName, lost: Lost | None) -> None:
+    """We tell of this end now: what the lost node had left for its own notifier would be a second mail."""
+    if lost is None:
+        return
+    taken_from = str((record.read_claim(path, name.attempt) or {}).get("taken_from", ""))
+    if names.parse_record_name(taken_from) is not None:
+        durable.unlink_if_there(notice.path_of(context.places, lost.node, taken_from))
 
 
-def _file_lost(context: Context, name: names.RecordName, claimed: dict[str, object]) -> Found:
+def _file_lost(context: Context, name: names.RecordName, claimed: dict[str, object], lost: Lost | None = None) -> Found:
     path = os.path.join(context.places.running, str(name))
     policy = context.policy(layout.find_spec(path))
     outcome = lifecycle.CANCELLED if os.path.lexists(os.path.join(path, layout.CANCEL)) else lifecycle.LOST
     decision = lifecycle.decide(outcome, name.attempt, policy, random.random())
     reason = "it was cancelled while it ran"
     if outcome == lifecycle.LOST:
-        reason = _lost_sentence(context, claimed, policy, decision)
+        reason = _lost_sentence(_what_happened(context, claimed, lost), policy, decision)
     now_s = time.time()
     result = {
         "job": name.job,
@@ -219,12 +306,13 @@ def _file_lost(context: Context, name: names.RecordName, claimed: dict[str, obje
         "submitted_at": claimed.get("submitted_at"),
         "claimed_at": claimed.get("claimed_at"),
         "finished_at": record.moment(now_s),
-        "workdir": _work_dir_left(context, name),
+        "workdir": _work_dir_left(context, name) if lost is None else None,
         "next_attempt_at": record.moment(now_s) if decision.state == lifecycle.WAITING else None,
     }
     record.rotate(path, name.attempt, sync=context.spool.sync)
     record.write_result(path, result, sync=context.spool.sync)
     context.note(str(name), path, result)
+    _silence(context, path, name, lost)
     context.spool.file_held(str(name), decision.state)
     context.log.error(
         "lost", job=name.job, attempt=name.attempt, node=claimed.get("node"), state=decision.state, reason=reason
@@ -237,12 +325,16 @@ def _work_dir_left(context: Context, name: names.RecordName) -> str | None:
     return path if context.work_root and os.path.isdir(path) else None
 
 
-def _lost_sentence(context: Context, claimed: dict[str, object], policy: Policy, decision: lifecycle.Decision) -> str:
+def _what_happened(context: Context, claimed: dict[str, object], lost: Lost | None) -> str:
     node = claimed.get("node")
-    if claimed.get("boot_id") != context.spool.holder.boot_id and node == context.spool.holder.node:
-        what = f"the machine `{node}` went down while it ran"
-    else:
-        what = f"its supervisor on `{node}` ended without a result"
+    if lost is not None:
+        return lost.words
+    if claimed.get("boot_id") != context.spool.holder.boot_id:
+        return f"the machine `{node}` went down while it ran"
+    return f"its supervisor on `{node}` ended without a result"
+
+
+def _lost_sentence(what: str, policy: Policy, decision: lifecycle.Decision) -> str:
     if decision.state == lifecycle.WAITING:
         return f"{what}; it is restartable, so it runs again"
     if policy.restartable:

@@ -14,7 +14,7 @@ import os
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spooldadd import claim, durable, filing, layout, mark, names, origin, record
 from spooldadd.errors import ClaimLost, SpoolError
@@ -55,7 +55,8 @@ class Spool:
     def __init__(self, root: str, marked: mark.Format, holder: claim.Holder) -> None:
         self.places = layout.Layout(root, marked.id)
         self.format = marked
-        self.holder = holder
+        # Another node may have to know whether anything was started: on a shared spool that is noted before it is.
+        self.holder = replace(holder, notes_first=1) if marked.kind == mark.SHARED else holder
 
     def work_root(self, work_dir: str) -> str:
         """Return where on the node's own disk the work directories of this spool's jobs are."""
@@ -87,7 +88,7 @@ class Spool:
             os.mkdir(claimed.path)
             self._bind(claimed.path, source)
             record.write_claim(claimed.path, self._claim_table(claimed), sync=self.sync)
-            won = _rename_in(os.path.join(self.places.root, source), target)
+            won = rename_in(os.path.join(self.places.root, source), target)
         except OSError as error:
             self._withdraw(claimed)
             raise self.trouble(error) from error
@@ -107,7 +108,7 @@ class Spool:
         record_name = names.RecordName(names.JobId(job), number, names.random_part())
         claimed = self._prepare(record_name, queue, record.submitted_at_s(waiting, job), "", taken)
         try:
-            won = _rename_in(waiting, claimed.path)
+            won = rename_in(waiting, claimed.path)
         except OSError as error:
             self.drop_lease(claimed)
             raise self.trouble(error) from error
@@ -324,7 +325,7 @@ def is_plain_file(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode)
 
 
-def _rename_in(source: str, target: str) -> bool:
+def rename_in(source: str, target: str) -> bool:
     """Rename to a name that only we know; return whether it is ours now. Raises: OSError where nobody can tell."""
     try:
         os.rename(source, target)

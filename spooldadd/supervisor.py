@@ -347,6 +347,7 @@ def job_environ(plan: Plan, record_path: str, base: Mapping[str, str] | None = N
     environ["SPOOLDADD_ATTEMPT"] = str(plan.attempt)
     environ["SPOOLDADD_NODE"] = plan.node
     environ["SPOOLDADD_RECORD"] = record_path
+    environ["SPOOLDADD_CLAIM"] = f"{plan.spool_id}/{plan.record}"  # by this, `strays` finds what is left of a lost attempt
     environ["SPOOLDADD_WORKDIR"] = environ["PWD"] = plan.work_dir
     if plan.config is not None:
         environ["APP_SETTINGS_JSON"] = os.path.join(plan.work_dir, workdir.CONFIG)

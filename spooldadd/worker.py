@@ -17,22 +17,26 @@ from dataclasses import dataclass, field
 
 from spooldadd import layout, recovery, spool
 from spooldadd.adopted import Adopted
-from spooldadd.backlog import Backlog, Entry, PutOff
+from spooldadd.backlog import Entry
 from spooldadd.config import Config
 from spooldadd.crew import Crew, Report
 from spooldadd.errors import ClaimLost, NotASpool, Outdated, SpoolError
+from spooldadd.faltering import Faltering
 from spooldadd.grouping import Grouping
 from spooldadd.launching import Launching, NotQuiet, Refused
 from spooldadd.log import Log
+from spooldadd.nodes import NodeTaken
 from spooldadd.notifying import Notifying
 from spooldadd.plan import Plan
 from spooldadd.presence import Presence
+from spooldadd.queueing import Queueing
 from spooldadd.remote.courier import Courier
 from spooldadd.room import Room
+from spooldadd.sharing import Sharing
 from spooldadd.sources import Sources
-from spooldadd.timers import ADOPTED_S, AWAY_S, BEAT_S, HOUSEKEEPING_S, NO_ROOM_S, PAUSED_S, RECOVER_S, TROUBLE_S, Timers
+from spooldadd.timers import ADOPTED_S, AWAY_S, HOUSEKEEPING_S, NO_ROOM_S, PAUSED_S, RECOVER_S, TROUBLE_S, Timers
 from spooldadd.upkeeping import Upkeeping
-from spooldadd.usage import LOOK_S, NoRoom
+from spooldadd.usage import NoRoom
 from spooldadd.watch import Watch
 
 # After these there may be a record in `waiting/`, and a work directory that nobody has removed.
@@ -67,17 +71,19 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_read, selectors.EVENT_READ, "wake")
         self._timers = Timers()
-        self._backlog = Backlog()
-        self._put_off = PutOff()
         self._is_in_doubt = False  # a record could not be recovered yet
         self._grouping = Grouping(config.control_groups, the_spool.places.root, log)
         self._crew = Crew(self._selector, settings.environ, settings.log_arguments, self._grouping)
         self._launching = Launching(the_spool, config, log)
         self._notifying = Notifying(self._selector, self._launching.notices, log)
-        self._adopted = Adopted(self._launching.recovery, log)
+        self._sharing = Sharing(the_spool, config, settings.jobs, log)
+        self._context = self._sharing.context(self._launching.recovery)
+        self._adopted = Adopted(self._context, log)
         self._room = Room(the_spool.places, settings.jobs, config.queues, self._adopted, log)
         self._sources = Sources(the_spool.places, config, self._launching, self._selector, log)
-        self._presence = Presence(the_spool, config, settings.jobs)
+        self._faltering = Faltering(log)
+        self._queueing = Queueing(self._sources, self._sharing, self._faltering)
+        self._presence = Presence(the_spool, config, settings.jobs, self._sharing.rule)
         self._upkeeping = Upkeeping(config, log, settings.log_arguments)
         self._courier = Courier(the_spool, config, log, settings.log_arguments)
 
@@ -104,7 +110,7 @@ class Worker:
     def summary(self) -> str:
         """What it does, in one line for a person."""
         state = "draining" if self.settings.is_draining else self.state
-        return f"{state} `{self.spool.places.root}`: {len(self._room)} running, {len(self._backlog)} waiting"
+        return f"{state} `{self.spool.places.root}`: {len(self._room)} running, {len(self._queueing)} waiting"
 
     # -- the loop
 
@@ -112,6 +118,7 @@ class Worker:
         """Serve until stopped or drained. Raises: NotASpool where there is none at the start."""
         if not self.spool.is_here():
             raise NotASpool(f"`{self.spool.places.root}` is not a spool: it has no `.spool/format.toml`")
+        self._sharing.begin(lambda: self.is_stopping)
         self._say_started()
         try:
             self._crew.start()  # now, and not with the first job: until then another release may be installed
@@ -133,6 +140,9 @@ class Worker:
             if self._is_done() and self._courier.is_through(time.monotonic()):
                 return False
             self._sleep()
+        except NodeTaken as error:
+            self.log.error("name-taken", node=self.spool.holder.node, reason=str(error), then="ending; running jobs go on")
+            raise
         except (SpoolError, OSError) as error:
             self._note_trouble(error)
         return True
@@ -151,7 +161,8 @@ class Worker:
         if now >= self._timers.housekeeping:
             self._timers.housekeeping = now + HOUSEKEEPING_S
             self._keep_house()
-        self._take_in(self._sources.examine(now) + self._put_off.due(now))
+        self._queueing.take_in(self._sources.examine(now), now)
+        self._queueing.let_due_in(now)
         self._end_trouble()
         if now >= self._timers.beat:
             self._beat(now)
@@ -183,18 +194,12 @@ class Worker:
     def _scan(self, now: float) -> None:
         """Find what is new, and forget what is gone."""
         entries = self._sources.scan(now, has_backlog=self._has_backlog())
-        self._take_in(entries)
-        for key in self._backlog.keys(is_record=False) - self._sources.known_drops:
-            self._backlog.discard(key, is_record=False)
-        for key in self._backlog.keys(is_record=True) - self._sources.waiting.known:
-            self._backlog.discard(key, is_record=True)
-
-    def _take_in(self, entries: list[Entry]) -> None:
-        for entry in entries:
-            self._backlog.add(entry, time.time())
+        self._sharing.scanned(now)
+        self._queueing.take_in(entries, now)
+        self._queueing.forget_gone()
 
     def _has_backlog(self) -> bool:
-        return self._room.free <= 0 and self._backlog.has_ready(time.time(), lambda _queue: True)
+        return self._room.free <= 0 and self._queueing.has_ready(lambda _queue: True)
 
     # -- claiming
 
@@ -206,12 +211,11 @@ class Worker:
             self._sources.pause_was_touched = False
             self._room.look_at = 0.0
         while self._room.free > 0 and not self.is_stopping:
-            entry = self._backlog.pop(time.time(), self._room.is_open, self._launching.usage.free)
+            entry = self._queueing.pop(self._room.is_open, self._launching.usage.free)
             if entry is None:
-                self._sources.listen_again()
                 return
             if self._sources.has_changed(entry):
-                self._take_in(self._sources.look_again(entry))
+                self._queueing.take_in(self._sources.look_again(entry), time.monotonic())
                 continue
             try:
                 self._start(entry)
@@ -219,15 +223,16 @@ class Worker:
                 self._sources.forget(entry)
                 self.log.debug("claim-lost", job=entry.key, reason=str(error))
             except NoRoom:
-                self._put_off.add(entry, time.monotonic() + NO_ROOM_S)
+                self._queueing.put_off(entry, time.monotonic() + NO_ROOM_S)
             except (SpoolError, OSError):
                 # For twice as long as all wait: where it is this one alone that cannot be claimed, the others come first.
-                self._put_off.add(entry, time.monotonic() + 2 * self._timers.trouble_s)
+                self._queueing.put_off(entry, time.monotonic() + 2 * self._timers.trouble_s)
                 raise
 
     def _start(self, entry: Entry) -> None:
         claimed = self._launching.claim(entry)
         self._sources.forget(entry)
+        self._sharing.spread.took(entry)
         try:
             plan = self._launching.plan(claimed, entry)
         except NotQuiet as error:
@@ -245,7 +250,7 @@ class Worker:
         self._launching.put_back(claimed, reason)
         if entry.is_record:
             self._sources.waiting.add(entry.key)
-            self._put_off.add(entry, time.monotonic() + self._sources.settle_s)
+            self._queueing.put_off(entry, time.monotonic() + self._sources.settle_s)
         else:
             self._sources.doubt(entry, time.monotonic())
 
@@ -269,7 +274,7 @@ class Worker:
             elif key.data is self._notifying:
                 self._notifying.on_readable()
             elif isinstance(key.data, Watch):
-                self._take_in(self._sources.heed(key.data))
+                self._queueing.take_in(self._sources.heed(key.data), time.monotonic())
             else:
                 for report in self._crew.on_readable(key.fileobj):
                     self._hear(report)
@@ -279,23 +284,19 @@ class Worker:
         timers = self._timers
         if now < timers.trouble:
             return timers.trouble
-        times = [self._sources.next_at, timers.beat, timers.recover, self._put_off.next_at, self._notifying.next_at]
+        times = [self._sources.next_at, timers.beat, timers.recover, self._queueing.next_at(now), self._notifying.next_at]
         times.append(self._courier.next_at)
         if len(self._adopted):
             times.append(timers.adopted)
-        later_s = self._backlog.next_at_s()
-        if later_s is not None:
-            times.append(now + later_s - time.time())
-        if self._backlog.is_lacking:
-            times.append(now + LOOK_S)  # another worker of this node may give back what is lacking
         if self._room.has_pause:
             times.append(now + PAUSED_S)
         return min(times)
 
     def _hear(self, report: Report) -> None:
         self._room.leave(report.record)
-        self._courier.heed(time.monotonic())
         self._launching.usage.changed()
+        self._courier.heed(time.monotonic())
+        self._faltering.heed(report)
         if report.is_told:
             self._notifying.heed()
         if report.is_gone:
@@ -305,7 +306,7 @@ class Worker:
         elif report.state == layout.WAITING:
             entry = self._sources.waiting.add(report.record.rsplit(".", 2)[0])
             if entry is not None:
-                self._backlog.add(entry, time.time())
+                self._queueing.add(entry)
 
     def _drain_pipe(self) -> None:
         try:
@@ -317,9 +318,10 @@ class Worker:
     # -- recovery and housekeeping
 
     def _recover(self, now: float) -> None:
-        found = recovery.recover_all(self._launching.recovery, skip=frozenset(self._crew.records))
+        found = recovery.recover_all(self._context, skip=frozenset(self._crew.records))
+        self._sharing.recovered()
         for name, what in found.items():
-            if what is recovery.Found.RUNNING:
+            if what in (recovery.Found.RUNNING, recovery.Found.ENDING):
                 self._adopted.notice(name)
         what_was_found = set(found.values())
         self._is_in_doubt = recovery.Found.IN_TROUBLE in what_was_found
@@ -328,22 +330,26 @@ class Worker:
             self._sources.scan_at = self._timers.housekeeping = 0.0
 
     def _check_adopted(self, now: float) -> None:
-        if self._adopted.check():
+        ended = self._adopted.check()
+        if ended:
+            self._faltering.note(ended, now)
             self._sources.scan_at = self._timers.housekeeping = 0.0
         self._timers.adopted = now + ADOPTED_S
 
     def _keep_house(self) -> None:
-        recovery.remove_stale_locks(self._launching.recovery)
+        recovery.remove_stale_locks(self._context)
         self._grouping.sweep(self.spool.format.id, self.spool.places.running)
         self._launching.prune_work_dirs(time.time())
 
     def _beat(self, now: float) -> None:
-        self._timers.beat = now + BEAT_S
+        self._timers.beat = now + self._sharing.next_beat_s()
         self._crew.trim(now)
         self._upkeeping.turn(time.time())
         state = "draining" if self.settings.is_draining else self.state
         taken = self._launching.usage.taken
-        self._presence.beat(self._sources, taken, state=state, running=len(self._room), waiting=len(self._backlog))
+        self._presence.beat(self._sources, taken, state=state, running=len(self._room), waiting=len(self._queueing))
+        if self._sharing.look(now, self._queueing.backlog, takes_jobs=state == "serving"):
+            self._timers.recover = now
 
     # -- trouble
 
@@ -380,9 +386,7 @@ class Worker:
         return self._has_nothing_left()
 
     def _has_nothing_left(self) -> bool:
-        if not self._sources.is_settled or self._put_off or self._is_in_doubt or self._backlog.has_later_record():
-            return False
-        return not self._backlog.has_ready(time.time(), self._room.is_open)
+        return not self._is_in_doubt and self._queueing.has_nothing_left(self._room.is_open)
 
     def _leave(self) -> None:
         running = self._room.ours
@@ -390,7 +394,7 @@ class Worker:
         self._crew.close()
         self._sources.stop_watching()
         self._presence.leave()
-        self.log.info("worker-stopped", node=self.spool.holder.node, running=running, waiting=len(self._backlog))
+        self.log.info("worker-stopped", node=self.spool.holder.node, running=running, waiting=len(self._queueing))
 
     # -- saying
 

@@ -42,6 +42,7 @@ class Node:
         environ: dict[str, str] | None = None,
         command: list[str] | None = None,
         durability: str = "power",
+        kind: str = "local",
     ) -> None:
         self.spool = root / "spool"
         self.work = root / "work"
@@ -51,7 +52,7 @@ class Node:
         self.environ |= {"TEST_WORK_DIR": str(self.work), **(environ or {})}
         self.workers: list[subprocess.Popen[bytes]] = []
         self.log = root / "worker.log"
-        self.run("init", "--durability", durability, str(self.spool))
+        self.run("init", "--durability", durability, "--kind", kind, str(self.spool))
 
     def run(self, *arguments: str, check: bool = True, **options) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""

@@ -30,6 +30,7 @@ JOB_ENVIRONMENT = {
     "SPOOLDADD_ATTEMPT": "the number of the attempt, from 1",
     "SPOOLDADD_NODE": "the name of the node that runs it",
     "SPOOLDADD_RECORD": "the record of the job while it runs",
+    "SPOOLDADD_CLAIM": "the spool's id and the name of that record: what the claim is called, wherever the spool is mounted",
     "SPOOLDADD_WORKDIR": "its work directory, which is its current directory at the start",
     "APP_SETTINGS_JSON": "the file with the `[config]` of its spec, where it has one",
 }

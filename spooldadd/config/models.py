@@ -16,6 +16,7 @@ from spooldadd.complaints import kind, refuse
 from spooldadd.config.capacity import Capacity
 from spooldadd.config.notify import Mail, NodeNotify, Transports, TransportTables
 from spooldadd.config.remote import Master, NodeTable, NodeTargets, Remote
+from spooldadd.config.takeover import Takeover
 from spooldadd.names import safe_name
 from spooldadd.spec.fields import (
     MAX_NAME_CHARACTERS,
@@ -265,6 +266,7 @@ class Config(Table):
     intake: Intake = Field(default_factory=Intake, description="How dropped files are found and taken.")
     limits: DefaultLimits = Field(default_factory=DefaultLimits, description="Limits for specs that set none.")
     keep: Keep = Field(default_factory=Keep, description="How long things stay.")
+    takeover: Takeover = Field(default_factory=Takeover, description="When the jobs of a lost node are taken over.")
     trust: Trust = Field(default_factory=Trust, description="Whose specs are run.")
     environ: JobEnviron = Field(
         default_factory=JobEnviron, description="Which of the worker's environment variables reach the jobs."

@@ -132,7 +132,9 @@ def test_environment_is_the_workers_with_the_jobs_facts(ran: Node) -> None:
     environ = dict(line.split("=", 1) for line in output(ran, "environment").split("\0") if line)
     ours = {name: value for name, value in environ.items() if name.startswith("SPOOLDADD_")}
     assert ours.pop("SPOOLDADD_WORKDIR") == environ["PWD"]
-    assert Path(ours.pop("SPOOLDADD_RECORD")).parent == ran.spool / "running"
+    path = Path(ours.pop("SPOOLDADD_RECORD"))
+    assert path.parent == ran.spool / "running"
+    assert ours.pop("SPOOLDADD_CLAIM").endswith(f"/{path.name}")
     assert ours == {"SPOOLDADD_JOB": record.name, "SPOOLDADD_ATTEMPT": "1", "SPOOLDADD_NODE": "here"}
     assert environ["FROM_WORKER"] == "yes"
     assert environ["OWN"] == "1"

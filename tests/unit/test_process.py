@@ -71,8 +71,8 @@ def test_usage_adds_up_own_pages_and_counts_shared_ones_once(sleeper):
 
 
 def test_processes_are_found_by_an_entry_of_their_environment(sleeper):
-    assert process.marked(b"MARK=of this test") == [sleeper.pid]
-    assert process.marked(b"MARK=of this") == []
+    assert process.marked([b"MARK=of this test"]) == [sleeper.pid]
+    assert process.marked([b"MARK=of this"]) == []
 
 
 def test_a_signal_for_one_that_is_gone_is_no_error(sleeper):

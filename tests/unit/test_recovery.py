@@ -4,10 +4,11 @@ import subprocess
 
 import pytest
 
-from spooldadd import claim, process, record, recovery, spool
+from spooldadd import claim, process, record, recovery, spool, strays
 from spooldadd.claim import Holder
 from spooldadd.lifecycle import Policy
 from spooldadd.recovery import Found, recover, recover_all
+from spooldadd.takeover import Lost
 from tests.unit.spools import Bench, shift
 
 
@@ -171,7 +172,12 @@ def test_records_of_another_node_are_left_alone(bench):
 def test_records_of_a_node_that_a_person_calls_dead_are_recovered(bench):
     claimed = orphan(bench, *DEAD)
     context = other_node(bench)
-    context = recovery.Context(context.spool, bench.log, context.policy, dead_node="here")
+    context = recovery.Context(
+        context.spool,
+        bench.log,
+        context.policy,
+        lost=lambda node: Lost(node, f"a person says that `{node}` is dead") if node == "here" else None,
+    )
     assert recover(context, claimed.record) is Found.LOST
 
 
@@ -252,7 +258,7 @@ def test_recovery_may_be_repeated(bench):
 
 
 def test_what_a_lost_attempt_left_running_is_ended_before_another_begins(bench, monkeypatch):
-    monkeypatch.setattr(recovery, "STRAYS_S", 0.0)
+    monkeypatch.setattr(strays, "STRAYS_S", 0.0)
     claimed = orphan(bench, *DEAD)
     context = recovery.Context(
         spool.open_spool(str(bench.root), Holder("here", "boot-1", 10, 100)), bench.log, lambda _path: bench.policy
@@ -260,9 +266,10 @@ def test_what_a_lost_attempt_left_running_is_ended_before_another_begins(bench, 
     stray = subprocess.Popen(
         ["cat"], stdin=subprocess.PIPE, env={"SPOOLDADD_RECORD": claimed.path, "PATH": os.environ["PATH"]}
     )
-    while process.marked(f"SPOOLDADD_RECORD={claimed.path}".encode()) != [stray.pid]:
+    while strays.find(bench.places, claimed.record) != [stray.pid]:
         pass
-    assert recover(context, claimed.record) is Found.LOST
+    assert recover(context, claimed.record) is Found.ENDING
     assert stray.wait() in (-9, -15)
+    assert recover(context, claimed.record) is Found.LOST
     stray.stdin.close()
     assert "left-processes" in bench.log.names()

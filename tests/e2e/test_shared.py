@@ -1,0 +1,160 @@
+"""Several nodes' workers on one shared directory: what a lost one left is taken over, and what lives is left alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from spooldadd import claim, layout, process, record
+from tests.support import Node, result_of, until
+
+QUICK = {"SPOOLDADD_TAKEOVER__AFTER": "2s", "SPOOLDADD_INTAKE__SETTLE": "0s", "SPOOLDADD_INTAKE__SCAN_INTERVAL": "500ms"}
+LONG = 'command = "echo $$; exec sleep 600"\nrestartable = {restartable}\nname = "{name}"\n'
+
+
+@pytest.fixture
+def shared(make_node: Callable[..., Node]) -> Node:
+    return make_node(environ=QUICK, kind="shared")
+
+
+def entry(node: Node, name: str) -> dict:
+    return record.read_table(str(node.spool / ".spool" / "nodes" / f"{name}.toml")) or {}
+
+
+def proofs(node: Node, observer: str) -> dict:
+    table = record.read_table(str(node.spool / ".spool" / "proofs" / f"{observer}.toml")) or {}
+    return dict(table.get("peers", {}))
+
+
+def serve(node: Node, name: str, *arguments: str, environ: dict[str, str] | None = None):
+    return node.start("--node", name, *arguments, environ=environ)
+
+
+def run_on(node: Node, name: str, job: str, *, restartable: str = "false") -> Path:
+    """Have a long job run on this node alone; return its record."""
+    (node.spool / f"@{name}").mkdir(exist_ok=True)
+    temporary = node.spool / f".{job}.part"
+    temporary.write_text(LONG.format(restartable=restartable, name=job))
+    temporary.rename(node.spool / f"@{name}" / f"{job}.toml")
+    until(lambda: any(path.read_text() for path in node.spool.glob(f"running/{job}.*/output.log")), f"{job} has started")
+    (path,) = node.records("running", job)
+    return path
+
+
+def processes(node: Node, path: Path) -> list[tuple[int, int]]:
+    holder = claim.read_holder(layout.Layout(str(node.spool)), path.name)
+    return [(holder.supervisor_pid, holder.supervisor_start), (holder.job_pid, holder.job_start)]
+
+
+def kill_all(node: Node, worker, *paths: Path) -> None:
+    """As a machine dies: the worker, the supervisors, the jobs, in an order in which nobody files anything."""
+    worker.kill()
+    worker.wait()
+    pairs = [pair for path in paths for pair in processes(node, path)]
+    for pid, _start in pairs:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(process.is_alive(*pair) for pair in pairs), "all of it is dead")
+
+
+def test_the_jobs_of_a_lost_node_are_taken_over_where_locks_were_proven(shared: Node) -> None:
+    serve(shared, "b")
+    worker = serve(shared, "a")
+    until(lambda: proofs(shared, "b").get("a") == "shared", "b has seen the lock of a")
+    once, again = run_on(shared, "a", "once"), run_on(shared, "a", "again", restartable="true")
+    kill_all(shared, worker, once, again)
+    result = result_of(shared.wait_finished("once"))
+    assert (result["outcome"], result["node"]) == ("lost", "a")
+    assert "its node `a` was silent for" in result["reason"]
+    assert "as seen from `b`, which took it over" in result["reason"]
+    until(lambda: shared.records("waiting", "again"), "what may run again waits for its node, whose inbox it came by")
+    assert shared.said().count("event=taken-over") == 2
+    assert not shared.records("running")
+    until(lambda: not os.listdir(shared.spool / ".spool" / "locks"), "no lock is left")
+
+
+def test_a_node_whose_locks_nobody_has_seen_is_not_taken_over_and_the_log_says_what_to_type(shared: Node) -> None:
+    worker = serve(shared, "a")
+    path = run_on(shared, "a", "once")
+    kill_all(shared, worker, path)
+    serve(shared, "b")
+    until(lambda: "event=not-taken-over node=a" in shared.said(), "b says why not")
+    assert "spooldadd recover --node a" in shared.said()
+    assert path.exists()
+    shared.run("recover", "--node", "a", "--watch", "0")
+    assert result_of(shared.wait_finished("once"))["outcome"] == "lost"
+
+
+def test_private_locks_forbid_it(shared: Node) -> None:
+    serve(shared, "b")
+    worker = serve(shared, "a")
+    until(lambda: proofs(shared, "b").get("a") == "shared", "b has seen the lock of a")
+    path = run_on(shared, "a", "once")
+    kill_all(shared, worker, path)
+    (shared.spool / ".spool" / "proofs" / "b.toml").write_text('[peers]\na = "private"\n')
+    until(lambda: "event=not-taken-over node=a" in shared.said(), "b says why not")
+    assert path.exists()
+
+
+def test_a_stopped_worker_whose_supervisor_holds_the_lease_keeps_its_job(shared: Node) -> None:
+    serve(shared, "b")
+    worker = serve(shared, "a")
+    until(lambda: proofs(shared, "b").get("a") == "shared", "b has seen the lock of a")
+    path = run_on(shared, "a", "once")
+    other = run_on(shared, "a", "other")
+    os.kill(worker.pid, signal.SIGSTOP)
+    try:
+        for pid, _start in processes(shared, other):
+            os.kill(pid, signal.SIGKILL)
+        shared.wait_finished("other")  # so b has looked at both
+        assert path.exists()
+        assert all(process.is_alive(*pair) for pair in processes(shared, path))
+    finally:
+        os.kill(worker.pid, signal.SIGCONT)
+    shared.run("cancel", path.name.rsplit(".", 2)[0])
+    assert result_of(shared.wait_finished("once"))["outcome"] == "cancelled"
+    assert len(shared.records("failed", "other")) == 1
+
+
+def test_a_worker_of_another_machine_with_our_name_is_refused_while_that_one_moves(shared: Node) -> None:
+    worker = serve(shared, "a")
+    until(lambda: entry(shared, "a"), f"it has said who it is\n{shared.said()}")
+    path = shared.spool / ".spool" / "nodes" / "a.toml"
+    # This machine cannot have two boots: the living one's entry is made to look like another's.
+    os.kill(worker.pid, signal.SIGSTOP)
+    try:
+        path.write_text(
+            path.read_text().replace(entry(shared, "a")["boot_id"], "another-boot").replace("host = ", "host = ")
+        )
+        done = shared.run("worker", str(shared.spool), "--node", "a", check=False)
+        assert done.returncode == 4, done.stderr
+        assert f"the machine `{entry(shared, 'a')['host']}`" in done.stderr
+        assert "--node NAME" in done.stderr
+    finally:
+        os.kill(worker.pid, signal.SIGCONT)
+    assert worker.wait(60) == 4  # it sees another's boot in its own entry
+    assert "event=name-taken" in shared.said()
+
+
+def test_a_deleted_entry_is_written_again(shared: Node) -> None:
+    serve(shared, "a")
+    path = shared.spool / ".spool" / "nodes" / "a.toml"
+    until(path.exists, "it has said who it is")
+    before = tomllib.loads(path.read_text())["heartbeat"]
+    path.unlink()
+    until(lambda: path.exists() and tomllib.loads(path.read_text())["heartbeat"] > before, "it says so again")
+
+
+def test_recover_ends_with_1_where_a_record_is_in_trouble(shared: Node) -> None:
+    worker = serve(shared, "a")
+    path = run_on(shared, "a", "once")
+    kill_all(shared, worker, path)
+    (path / "result.toml").mkdir()
+    (shared.spool / "failed").rename(shared.spool / "failed-away")
+    (shared.spool / "failed").write_text("no directory")
+    done = shared.run("recover", "--node", "a", "--watch", "0", check=False)
+    assert done.returncode == 1, (done.stdout, done.stderr)
