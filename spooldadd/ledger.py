@@ -114,8 +114,9 @@ class Ledger:
 
 
 def _changed_ns(path: str) -> int:
+    """Not by the time of modification: rsync gives a directory that of its source before the files are in it."""
     try:
-        return os.lstat(path).st_mtime_ns
+        return os.lstat(path).st_ctime_ns
     except FileNotFoundError:
         return 0
 

@@ -114,3 +114,18 @@ def test_a_week_later_everything_is_known(copy):
     for days in (7, 30, 60):
         later_s = NOW_S + days * DAY_S
         assert ledger(copy, later_s).job_of(found, later_s) == JOB
+
+
+def test_a_record_that_arrives_in_parts_is_looked_at_until_it_says_what_it_was_made_of(copy):
+    """rsync gives a directory the time of its source at once: by that time it was taken for complete, and never read."""
+    claimed, found = claim(copy)
+    text = Path(claimed.path, "@alpha").read_bytes()
+    path = Path(copy.places.done, JOB)
+    path.mkdir()
+    os.utime(path, (1000, 1000))
+    book = ledger(copy)
+    book.look(NOW_S)
+    (path / "@alpha").write_bytes(text)
+    os.utime(path, (1000, 1000))
+    book.look(NOW_S)
+    assert book.job_of(found, NOW_S) == JOB
