@@ -40,6 +40,14 @@ def locks(places: Layout, observer: str, peer: str) -> str:
     return PRIVATE if found.get(MOUNTS) == PRIVATE else found.get(peer, UNKNOWN)
 
 
+def between(places: Layout, first: str, second: str) -> str:
+    """Return what either of two nodes has seen of the other's locks; one who saw them apart is believed."""
+    verdicts = {locks(places, first, second), locks(places, second, first)}
+    if PRIVATE in verdicts:
+        return PRIVATE
+    return SHARED if SHARED in verdicts else UNKNOWN
+
+
 def note(places: Layout, observer: str, peer: str, verdict: str) -> bool:
     """Write down what was seen; return whether that is news. Raises: OSError."""
     assert verdict in VERDICTS, verdict

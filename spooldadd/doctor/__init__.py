@@ -1,9 +1,9 @@
 """Examine a spool and this node, and say what to do about what is not as it should be.
 
 Each module holds checks of one kind: `place` of the directories and their file system, `probes` of what the kernel and
-the file system really do here, `contents` of what lies in the spool, `travel` of what goes to other spools and comes from
-them, `node` of this machine. A check never changes the spool; the probes work in a directory of their own below `.spool/`,
-which is removed afterwards.
+the file system really do here, `sharing` of what several nodes make of one spool, `contents` of what lies in it, `travel` of
+what goes to other spools and comes from them, `node` of this machine. A check never changes the spool; the probes work in a
+directory of their own below `.spool/`, which is removed afterwards. `peer` is an examination with another node.
 
 If we die here: `.spool/tmp-doctor-…`, which the next examination removes.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from spooldadd.doctor import contents, node, place, probes, travel
+from spooldadd.doctor import contents, node, place, probes, sharing, travel
 from spooldadd.doctor.model import FAIL, OK, WARN, Check, Subject, failed
 from spooldadd.errors import SpooldaddError
 
@@ -25,7 +25,7 @@ def examine(subject: Subject) -> list[Check]:
     """Run every check that makes sense: where there is no spool, only those of the node."""
     checks = _run("spool", place.check_format, subject)
     if all(check.status != FAIL for check in checks):
-        for module in (place, probes, contents, travel):
+        for module in (place, probes, sharing, contents, travel):
             for name, examination in module.CHECKS.items():
                 checks += _run(name, examination, subject)
     for name, examination in node.CHECKS.items():

@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 
 from spooldadd import layout, names, proof
+from spooldadd.answering import PROBE
 from spooldadd.doctor.model import Check, failed, ok, warned
 from spooldadd.doctor.pairs import Measured, Pair, examined
 from spooldadd.doctor.roads import ANSWER_S, ROAD_S, Child, Hung, Letters, answer_letters
@@ -62,27 +63,9 @@ def examine_with(root: str, own: str, peer: str, within_s: float = MEET_S) -> Ex
         _end(keeper, session)
 
 
-PROBE = "probe"
-
-
 def is_directory(peer: str) -> bool:
     """Tell whether a path is meant, not a node's name."""
     return os.sep in peer or peer in (".", "..")
-
-
-def asked_by(places: layout.Layout, own: str) -> dict[str, str]:
-    """Return the examinations that wait for this node: who asks, by the name of their directory. Raises: OSError."""
-    try:
-        entries = os.listdir(os.path.join(places.internal, PROBE))
-    except FileNotFoundError:
-        return {}
-    found = {}
-    for entry in entries:
-        pair, _, token = entry.rpartition(".")
-        asker, mark, asked = pair.partition(".to.")
-        if mark and asked == own and token:
-            found[entry] = asker
-    return found
 
 
 def _ask_spool(root: str) -> list[object]:

@@ -307,15 +307,19 @@ def _rename_new(source: str, target: str) -> None:
         raise OSError(ctypes.get_errno(), "renameat2")
 
 
-def main() -> int:
+def main() -> None:
     """Answer until nobody asks any more."""
     side = Side(sys.argv[1])
-    for line in sys.stdin:
-        question, arguments = json.loads(line)
-        print(json.dumps(side.answer(question, arguments)), flush=True)
-    side.leave()
-    return 0
+    try:
+        for line in sys.stdin:
+            question, arguments = json.loads(line)
+            print(json.dumps(side.answer(question, arguments)), flush=True)
+    except BrokenPipeError:
+        pass  # who asked was killed while we answered
+    finally:
+        side.leave()
+    os._exit(0)  # nobody reads what may still wait to be printed
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -9,19 +9,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
 
-from tests.nodes import fuse, guest, kernel, scenarios
+from tests.nodes import fuse, guest, kernel, scenarios, sync
 from tests.nodes.grounds import Ground, started
 from tests.nodes.sides import PROJECT, Broken, Missing
 
 GROUNDS: dict[str, type[Ground]] = {
     "nfs": kernel.Nfs, "smb": kernel.Smb, "gluster": fuse.Gluster, "sshfs": fuse.Sshfs,
+    "syncthing": sync.Syncthing,
 }  # fmt: skip
 IN_GUEST = frozenset({"nfs", "smb"})
-SIZE, SIZE_IN_GUEST = 500, 500
+SIZE = 500
 MISSING = 77  # as automake's tests say it
 
 
@@ -49,6 +51,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", choices=[*scenarios.SCENARIOS], help="only this one (repeatable)")
     parser.add_argument("--size", type=int, help=f"how many specs the first scenario drops (default: {SIZE})")
     parser.add_argument("--list", action="store_true", help="say which scenarios there are")
+    parser.add_argument("--verbose", action="store_true", help="say every half minute how far it is")
     parser.add_argument("--guest", metavar="DIR", help="where the guest's kernel is kept for the next time")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--report", help=argparse.SUPPRESS)
@@ -78,7 +81,8 @@ def run_outside(name: str, options: argparse.Namespace) -> int:
 def scenario_arguments(options: argparse.Namespace) -> list[str]:
     """Return the options that the inner run gets."""
     asked = [argument for name in options.scenario or [] for argument in ("--scenario", name)]
-    return [*asked, *(["--size", str(options.size)] if options.size else [])]
+    size = ["--size", str(options.size)] if options.size else []
+    return [*asked, *size, *(["--verbose"] if options.verbose else [])]
 
 
 def run_ground(name: str, options: argparse.Namespace) -> int:
@@ -94,7 +98,7 @@ def run_ground(name: str, options: argparse.Namespace) -> int:
     try:
         with started(ground):
             say(options, f"{name}: {ground.versions()}")
-            for scenario in options.scenario or list(scenarios.SCENARIOS):
+            for scenario in [name for name in ground.scenarios if name in (options.scenario or ground.scenarios)]:
                 code |= run_scenario(ground, scenario, options)
     except Missing as missing:
         say(options, f"{name}: this machine lacks {missing}")
@@ -110,6 +114,9 @@ def run_scenario(ground: Ground, name: str, options: argparse.Namespace) -> int:
     """Run one scenario; say what was seen."""
     case = scenarios.Case(ground, name, options.size or SIZE)
     began = time.monotonic()
+    over = threading.Event()
+    if options.verbose:
+        threading.Thread(target=tell, args=(case, options, over), daemon=True).start()
     try:
         seen = scenarios.SCENARIOS[name](case)
         word = "ok"
@@ -117,6 +124,7 @@ def run_scenario(ground: Ground, name: str, options: argparse.Namespace) -> int:
         word, seen = "BROKEN", str(broken)
     except Exception:
         word, seen = "ERROR", traceback.format_exc()
+    over.set()
     say(options, f"{word:<7} {ground.name:<8} {name:<11} {time.monotonic() - began:4.0f} s  {seen}")
     if word != "ok":
         for side in ground.sides:
@@ -124,6 +132,14 @@ def run_scenario(ground: Ground, name: str, options: argparse.Namespace) -> int:
     for side in ground.sides:
         side.clear()
     return int(word != "ok")
+
+
+def tell(case: scenarios.Case, options: argparse.Namespace, over: threading.Event) -> None:
+    """Say how far it is: under emulation that takes a while, and a hang looks the same."""
+    while not over.wait(30):
+        where = sys._current_frames()[threading.main_thread().ident or 0]
+        counts = ", ".join(f"{state} {len(case.entries(state))}" for state in ("done", "running") if case.truth.exists())
+        say(options, f"  {case.name}: {counts} ({' < '.join(step.name for step in traceback.extract_stack(where)[-4:])})")
 
 
 def say(options: argparse.Namespace, text: str, *, is_end: bool = False) -> None:

@@ -23,7 +23,7 @@ def need_fuse() -> None:
 
 
 class Gluster(Ground):
-    """One server with a brick, two mounts through FUSE."""
+    """One server with three bricks that hold the same, two mounts through FUSE."""
 
     name = "gluster"
     lease_s = 45.0  # network.ping-timeout is 42 s by default; here it is 10
@@ -38,15 +38,17 @@ class Gluster(Ground):
             sh("mount", "-t", "tmpfs", "tmpfs", directory)
         Path("/var/run/gluster").mkdir(parents=True, exist_ok=True)
         # A brick needs extended attributes, which not every temporary directory has; and a disk of its own to be full.
-        self.brick = self.root / "brick"
-        self.brick.mkdir()
-        self.truth = self.brick
+        bricks = [self.root / f"brick{number}" for number in (1, 2, 3)]
+        for brick in bricks:
+            brick.mkdir()
+        self.truth = bricks[2]  # the one that is never ended
         sh("glusterd", f"--pid-file={self.root}/glusterd.pid", "-l", f"{self.root}/glusterd.log")
         for _ in range(100):
             if sh("gluster", "--mode=script", "peer", "status", check=False).returncode == 0:
                 break
             time.sleep(0.2)
-        self._gluster("volume", "create", "v1", f"{SERVER_ADDRESS}:{self.brick}", "force")
+        paths = [f"{SERVER_ADDRESS}:{brick}" for brick in bricks]
+        self._gluster("volume", "create", "v1", "replica", "3", *paths, "force")
         self._gluster("volume", "set", "v1", "network.ping-timeout", "10")
         self._gluster("volume", "start", "v1")
         for node in NODES:
@@ -63,15 +65,15 @@ class Gluster(Ground):
         sh("gluster", "--mode=script", *arguments)
 
     def restart_server(self) -> None:
-        """Kill the brick's process, then start it again."""
-        for pid in Path("/var/run/gluster/vols/v1").glob("*.pid"):
-            os.kill(int(pid.read_text()), signal.SIGKILL)
+        """Kill one brick's process, then start it again. Without the others, jobs would get errors for what they print."""
+        pid = next(Path("/var/run/gluster/vols/v1").glob("*brick1.pid"))
+        os.kill(int(pid.read_text()), signal.SIGKILL)
         time.sleep(2)
         self._gluster("volume", "start", "v1", "force")
 
     def versions(self) -> str:
         """Return which versions of what are tried."""
-        return f"GlusterFS {release_of(['glusterfs', '--version'], 1)}, one brick, two FUSE mounts, Linux {kernel_release()}"
+        return f"GlusterFS {release_of(['glusterfs', '--version'], 1)}, replica 3, two FUSE mounts, Linux {kernel_release()}"
 
 
 class Sshfs(Ground):

@@ -16,6 +16,7 @@ class Ground:
     name = ""
     can: frozenset[str] = frozenset({"cut", "restart", "lose"})
     locks_are_shared = True
+    scenarios = ("probe", "once", "restart", "lost-reply", "other-side", "clocks", "killed", "cut")
     lease_s = 15.0  # for how long a client that is cut off keeps its locks, at the most
 
     def __init__(self, root: Path) -> None:

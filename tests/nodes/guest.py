@@ -20,7 +20,7 @@ from tests.nodes.sides import PROJECT, Missing, need, sh
 MODULES = (
     "9p", "9pnet_virtio", "virtio_pci", "overlay", "nfs", "nfsv3", "nfsv4", "nfsd", "cifs", "veth", "bridge", "loop", "ext4",
     "nf_tables", "tcp_diag", "inet_diag", "cmac", "ccm", "gcm", "ctr", "ecb", "hmac", "md4", "md5", "sha256_generic",
-    "sha512_generic", "aes_generic", "aesni_intel", "nls_utf8", "seqiv",
+    "sha512_generic", "aes_generic", "aesni_intel", "nls_utf8", "seqiv", "ghash-generic",
 )  # fmt: skip
 # Under emulation one scenario takes minutes.
 MOST_S = 3600.0

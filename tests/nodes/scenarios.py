@@ -30,6 +30,7 @@ class Case:
     size: int
 
     def __post_init__(self) -> None:
+        """Where its files are."""
         self.truth = self.ground.truth / self.name
         self.ran = self.ground.root / f"{self.name}.ran"
         self.ran.touch()
@@ -299,6 +300,42 @@ def cut(case: Case) -> str:
     )
 
 
+def synced(case: Case) -> str:
+    """Two copies of one spool: specs are dropped on either side, each runs once, and both sides see what became of it."""
+    first, second = case.ground.sides
+    count = min(case.size, 50)
+    first.run("init", "--kind", "synced", "--nodes", f"{first.name},{second.name}", str(case.spool(first)))
+    until(lambda: (case.spool(second) / ".spool" / "format.toml").exists(), "the mark of the spool has come over", 180)
+    second.run("init", "--kind", "synced", "--nodes", f"{first.name},{second.name}", str(case.spool(second)))
+    for side in case.ground.sides:
+        case.start(side)
+    case.drop_many(count)
+    began = time.monotonic()
+    for side in case.ground.sides:
+        done = case.spool(side) / "done"
+        while_it_moves(
+            lambda done=done: sum(1 for entry in done.iterdir() if (entry / "result.toml").exists()), count, "done"
+        )
+    took_s = time.monotonic() - began
+    starts = Counter(name for name, _node, _attempt in case.runs())
+    again = [name for name, number in starts.items() if number > 1]
+    if again or len(starts) != count:
+        raise Broken(f"run twice {again}, never run {count - len(starts)}")
+    for side in case.ground.sides:
+        spool = case.spool(side)
+        names = Counter(entry.split(".")[0] for entry in os.listdir(spool / "done") if not entry.startswith("."))
+        if len(names) != count or max(names.values()) > 1 or os.listdir(spool / "failed"):
+            raise Broken(f"on {side.name}: {len(names)} names in `done/`, {os.listdir(spool / 'failed')} in `failed/`")
+        conflicts = [path.name for path in spool.rglob("*.sync-conflict-*")]
+        if conflicts:
+            raise Broken(f"on {side.name} there are conflicts: {conflicts[:5]}")
+    by_node = Counter(node for _name, node, _attempt in case.runs())
+    score = ", ".join(f"{node} ran {number}" for node, number in sorted(by_node.items()))
+    return (
+        f"{count} specs dropped on either side in turn, each run once ({score}), results on both sides after {took_s:.0f} s"
+    )
+
+
 def _has_job(side: Side) -> bool:
     """Is there a process of a job here, one that sleeps?"""
     for pid in side.processes():
@@ -331,4 +368,5 @@ SCENARIOS: dict[str, Callable[[Case], str]] = {
     "clocks": clocks,
     "killed": killed,
     "cut": cut,
+    "synced": synced,
 }
