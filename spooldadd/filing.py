@@ -13,6 +13,10 @@ from spooldadd import durable, layout, names
 from spooldadd.errors import ClaimLost, SpoolError
 
 
+# What a call on our record says when it has another name. EIO: so NFS says that the server has given our lock away.
+GONE = frozenset({errno.ENOENT, errno.ESTALE, errno.EIO})
+
+
 def is_spool_here(places: layout.Layout) -> bool:
     """Tell whether the spool is mounted and in place, and is the one that these paths were made for."""
     try:
@@ -43,7 +47,9 @@ def file_record(places: layout.Layout, record: str, state: str, *, sync: bool) -
 def explain_failure(places: layout.Layout, record: str, error: OSError) -> ClaimLost | SpoolError:
     """Say what a failed call on our own record means: it is somebody else's now, or the spool is in trouble."""
     record_path = os.path.join(places.running, record)
-    is_gone = error.errno in (errno.ENOENT, errno.ESTALE) and is_spool_here(places) and not os.path.lexists(record_path)
+    is_gone = error.errno in GONE and is_spool_here(places) and not os.path.lexists(record_path)
+    if error.errno == errno.ENOTDIR and os.path.lexists(record_path) and not os.path.isdir(record_path):
+        return ClaimLost(f"`{record_path}` is no directory any more: somebody has put something else in its place")
     if is_gone and is_spool_here(places):  # once more: it may have gone away just before the second look
         return ClaimLost(f"`{record}` is no longer in `{places.running}`: somebody else has it")
     return SpoolError(f"`{places.root}` cannot be written: {error.strerror} (`{error.filename}`)")

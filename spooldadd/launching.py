@@ -193,12 +193,19 @@ class Launching:
 
     def prune_work_dirs(self, now_s: float) -> None:
         """Remove work directories that nobody needs any more: those that were to go, and old ones of no running record."""
+        self._forget_signatures(now_s)
         for path in self.surplus_work_dirs(now_s):
             try:
                 workdir.remove(path)
                 self._log.info("work-dir-removed", path=path)
             except OSError as error:
                 self._log.warning("work-dir-removed", path=path, error=str(error), then="trying again in an hour")
+
+    def _forget_signatures(self, now_s: float) -> None:
+        try:
+            self.admission.prune(now_s)
+        except OSError as error:
+            self._log.debug("removed", error=str(error), then="trying again in an hour")
 
     def surplus_work_dirs(self, now_s: float) -> list[str]:
         """Return the work directories that nobody needs any more."""
@@ -214,7 +221,9 @@ class Launching:
                 is_young = now_s - os.lstat(path).st_mtime < keep_s
             except OSError:
                 continue
-            if not self._is_running(entry) and (not is_young or self._was_to_go(entry)):
+            if entry.endswith(SECRETS):  # links that have led nowhere since the supervisor ended
+                found += [] if self._is_running(entry.removesuffix(SECRETS)) else [path]
+            elif not self._is_running(entry) and (not is_young or self._was_to_go(entry)):
                 found.append(path)
         return found
 

@@ -22,7 +22,7 @@ EVENTS = frozenset({
     "ignored", "filing-waits", "work-dir-removed", "not-kept", "foreign", "failed",
     "mail-queued", "mail-held", "mail-sent", "mail-failed", "mail-off",
     "uploaded", "upload-waits", "upload-back", "arrived", "arrived-damaged",
-    "environment-edited", "cache-pruned",
+    "environment-edited", "cache-pruned", "pruned",
     "taken-over", "not-taken-over", "locks-proven", "locks-private", "name-watched", "name-taken",
 })  # fmt: skip
 Value = "str | int | float | bool | None"

@@ -160,7 +160,11 @@ def rotate(record: str, attempt: int, *, sync: bool) -> None:
     left = [entry for entry in _entries(record) if entry not in layout.JOB_ENTRIES and not layout.inbox_node(entry)]
     if not left:
         return
-    number = max(1, last_attempt(record))
+    number = last_attempt(record)
+    if not number:  # nothing ever started: to put a marker aside as an attempt's would count one
+        for entry in {layout.CANCEL, layout.NOW}.intersection(left):
+            os.unlink(os.path.join(record, entry))
+        return
     target = os.path.join(record, layout.ATTEMPTS, str(number))
     for directory in (os.path.dirname(target), target):  # never the record itself: it may be away
         _make_directory(directory)

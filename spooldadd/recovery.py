@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from spooldadd import claim, durable, filing, layout, lifecycle, mark, names, notice, record, seizing, spool
+from spooldadd import claim, damage, durable, filing, layout, lifecycle, mark, names, notice, record, seizing, spool
 from spooldadd.errors import ClaimLost, SpoolError
 from spooldadd.lifecycle import Policy
 from spooldadd.log import Log
@@ -68,6 +68,7 @@ class Context:
     is_own_boot: Callable[[str], bool] = lambda _boot_id: True  # or a machine that uses our name has that one
     strays: Strays = field(default_factory=Strays)
     owners: dict[str, Owner] = field(default_factory=dict)  # of the records that we have met: it never changes
+    told: dict[str, str] = field(default_factory=dict)  # the trouble with single records that the log has heard of
 
     @property
     def places(self) -> layout.Layout:
@@ -78,12 +79,13 @@ class Context:
 def recover_all(context: Context, skip: frozenset[str] = frozenset()) -> dict[str, Found]:
     """Recover every record in `running/` but those in `skip`; return what each was found to be.
 
-    A record in trouble is logged and left; the others do not suffer.
+    A record in trouble is told once and left, or filed where it is wrecked; the others do not suffer.
     """
     found = {}
     entries = sorted(os.listdir(context.places.running))
-    for name in context.owners.keys() - set(entries):
-        del context.owners[name]
+    for known in (context.owners, context.told):
+        for name in known.keys() - set(entries):
+            del known[name]
     for entry in entries:
         if entry in skip:
             continue
@@ -92,9 +94,35 @@ def recover_all(context: Context, skip: frozenset[str] = frozenset()) -> dict[st
         except ClaimLost:
             found[entry] = Found.GONE
         except (SpoolError, OSError) as error:
-            context.log.warning("spool-trouble", record=entry, error=str(error), then="trying again later")
-            found[entry] = Found.IN_TROUBLE
+            found[entry] = _note_trouble(context, entry, error)
     return found
+
+
+def _note_trouble(context: Context, entry: str, error: Exception) -> Found:
+    """Say once what keeps a record from being recovered; one that is itself at fault will never be, and is filed."""
+    name = names.parse_record_name(entry)
+    if name is not None and damage.is_own_fault(error):
+        try:
+            return _set_aside(context, name, error)
+        except (SpoolError, ClaimLost, OSError) as more:
+            error = more
+    if context.told.get(entry) != str(error):
+        context.told[entry] = str(error)
+        context.log.warning("spool-trouble", record=entry, error=str(error), then="trying again, and saying no more of it")
+    return Found.IN_TROUBLE
+
+
+def _set_aside(context: Context, name: names.RecordName, error: Exception) -> Found:
+    """Raises: SpoolError, ClaimLost, OSError."""
+    lease = claim.take_existing(context.places, str(name))
+    if lease is None:
+        return Found.RUNNING
+    try:
+        reason = damage.set_aside(context.spool, name, error)
+    finally:
+        os.close(lease)
+    context.log.error("lost", job=name.job, attempt=name.attempt, state=layout.FAILED, reason=reason)
+    return Found.LOST
 
 
 def recover(context: Context, name: str) -> Found:

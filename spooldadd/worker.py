@@ -84,7 +84,7 @@ class Worker:
         self._faltering = Faltering(log)
         self._queueing = Queueing(self._sources, self._sharing, self._faltering)
         self._presence = Presence(the_spool, config, settings.jobs, self._sharing.rule)
-        self._upkeeping = Upkeeping(config, log, settings.log_arguments)
+        self._upkeeping = Upkeeping(the_spool, config, log, settings.log_arguments)
         self._courier = Courier(the_spool, config, log, settings.log_arguments)
 
     # -- told from outside

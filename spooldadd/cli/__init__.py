@@ -61,6 +61,7 @@ COMMANDS = {
     "doctor": "examine a spool and this node",
     "push": "bring specs to the spools of other machines",
     "collect": "fetch finished records from other machines",
+    "prune": "remove what nobody needs any more: old records, work directories, downloads",
     "env": "list, verify or prune this node's Python environments",
     "cache": "list, verify or prune this node's downloads",
     "mail": "look after the mail of this node: try it out, list, send",

@@ -58,8 +58,8 @@ class Shelf(Protocol):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the action, and what bounds `prune`."""
     parser.add_argument("action", choices=(LIST, VERIFY, PRUNE), help="what to do")
-    parser.add_argument("--older-than", metavar="AGE", type=_duration, help="prune: not used for so long, such as `30d`")
-    parser.add_argument("--max-size", metavar="SIZE", type=_size, help="prune: remove the oldest until so much is left")
+    parser.add_argument("--older-than", metavar="AGE", type=duration, help="prune: not used for so long, such as `30d`")
+    parser.add_argument("--max-size", metavar="SIZE", type=size, help="prune: remove the oldest until so much is left")
     parser.add_argument("-n", "--dry-run", action="store_true", help="prune: only say what would go")
     add_json(parser)
 
@@ -139,14 +139,16 @@ def _lines(found: list[Kept]) -> list[str]:
     return [*words.columns(rows, None), f"{len(found)} in all, {total}"]
 
 
-def _duration(text: str) -> float:
+def duration(text: str) -> float:
+    """Read an age. Raises: ArgumentTypeError."""
     try:
         return parse_duration(text, allow_zero=True)
     except BadUnit as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _size(text: str) -> int:
+def size(text: str) -> int:
+    """Read a size. Raises: ArgumentTypeError."""
     try:
         return parse_size(text, at_least=0)
     except BadUnit as error:

@@ -14,6 +14,7 @@ from pydantic import WithJsonSchema as Shown
 from spooldadd import forms
 from spooldadd.complaints import kind, refuse
 from spooldadd.config.capacity import Capacity
+from spooldadd.config.keep import Keep
 from spooldadd.config.notify import Mail, NodeNotify, Transports, TransportTables
 from spooldadd.config.remote import Master, NodeTable, NodeTargets, Remote
 from spooldadd.config.takeover import Takeover
@@ -160,23 +161,6 @@ class DefaultLimits(Table):
             if name not in limits.model_fields_set and (value := getattr(self, name)) is not None
         }
         return limits.model_copy(update=ours) if ours else limits
-
-
-class Keep(Table):
-    """How long things stay that nobody needs for running."""
-
-    work_days: float = Field(
-        default=7.0, ge=0, le=3650, description="Days that the work directory of a failed job stays on the node."
-    )
-    cache_days: float = Field(
-        default=90.0, ge=0, le=3650, description="Days that a download or a Python environment stays unused in the cache."
-    )
-    cache_size_bytes: Size = Field(
-        default=50 * 2**30,
-        alias="cache_size",
-        description="Size of all downloads in the cache, and as much again of all Python environments; above it, the least "
-        "recently used go.",
-    )
 
 
 class Trust(Table):

@@ -1,6 +1,8 @@
+import errno
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -238,7 +240,7 @@ def test_a_record_in_trouble_does_not_keep_the_others_from_recovery(bench):
     open(os.path.join(bench.places.running, bad), "w").close()  # a file where a record should be
     found = recover_all(bench.context, frozenset())
     assert found[good.record] is Found.NEVER_STARTED
-    assert "spool-trouble" in bench.log.names()
+    assert "lost" in bench.log.names()  # it is filed, with the reason
 
 
 def test_records_that_are_in_hand_are_skipped(bench):
@@ -273,3 +275,51 @@ def test_what_a_lost_attempt_left_running_is_ended_before_another_begins(bench, 
     assert recover(context, claimed.record) is Found.LOST
     stray.stdin.close()
     assert "left-processes" in bench.log.names()
+
+
+def test_a_record_that_a_job_replaced_by_a_file_is_filed_with_the_reason_and_told_once(bench):
+    """It was tried again at every look, and the log was told of it each time."""
+    claimed = bench.claim()
+    os.close(claimed.lease)
+    path = Path(claimed.path)
+    shutil.rmtree(path)
+    path.write_text("mine now")
+    context = bench.context
+    assert recovery.recover_all(context) == {claimed.record: Found.LOST}
+    assert recovery.recover_all(context) == {}
+    (left,) = (bench.root / "failed").iterdir()
+    assert (left / "record").read_text() == "mine now"
+    assert "its record was damaged" in (left / "result.toml").read_text()
+    assert bench.log.names() == ["lost"]
+    assert bench.locks() == []
+
+
+def test_a_record_in_trouble_is_told_once_however_often_it_is_looked_at(bench, monkeypatch):
+    claimed = bench.claim()
+    os.close(claimed.lease)
+
+    def refuse(*_arguments):
+        raise PermissionError(errno.EACCES, "Permission denied", claimed.path)
+
+    monkeypatch.setattr(recovery.record, "remove_temporaries", refuse)
+    context = bench.context
+    for _ in range(3):
+        assert recovery.recover_all(context) == {claimed.record: Found.IN_TROUBLE}
+    assert bench.log.names() == ["spool-trouble"]
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_a_job_put_in_the_place_of_its_attempts_is_put_aside_at_the_next_claim(bench, tmp_path, kind):
+    """A file there kept the job from ever being claimed again; a link led what was moved there out of the spool."""
+    claimed = bench.claim()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    attempts = Path(claimed.path, "attempts")
+    attempts.write_text("mine") if kind == "file" else attempts.symlink_to(elsewhere)
+    record.write_result(claimed.path, {"state": "waiting", "attempt": 1}, sync=False)
+    bench.spool.file(claimed.record, claimed.lease, "waiting")
+    again = bench.spool.claim_waiting(claimed.job, "default")
+    os.close(again.lease)
+    assert sorted(os.listdir(f"{again.path}/attempts/1")) == ["claim.toml", "result.toml"]
+    assert not list(elsewhere.iterdir())
+    assert [name for name in os.listdir(again.path) if name.startswith("attempts.")]
