@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from spooldadd import peers, recovery, takeover
+from spooldadd.answering import Answering
 from spooldadd.backlog import Backlog, Entry, rank_of
 from spooldadd.config import Config
 from spooldadd.identity import Identity
@@ -39,6 +40,7 @@ class Sharing:
         self._own, self._jobs = own, jobs
         self._takeover = takeover.Takeover(places, own, self.rule, log)
         self._identity = Identity(places, the_spool.holder, log)
+        self._answering = Answering(places, own, log)
         self._early_beats = EARLY_BEATS if self.rule.is_shared else 0
         self._scanned_at, self._scan_took_s = 0.0, 0.0
         self.spread = Spread(own)
@@ -70,6 +72,7 @@ class Sharing:
         """Look at the other nodes, and reckon anew who takes what; return whether one has been lost. Raises: OSError."""
         if not self.rule.is_shared:
             return False
+        self._answering.turn()
         self._takeover.peers.look(now, self.rule.beat_s)
         members = peers.living_names(self._takeover.peers.living())
         is_news = self.spread.meet([*members, (self._own, self._jobs)] if takes_jobs else members)
