@@ -91,6 +91,18 @@ def find(wish: str, launcher: int, spool_root: str) -> Place:
     return Place(why=why)
 
 
+def in_force(launcher: int, wish: str) -> Place:
+    """Return the place that a living launcher has got, or would get for its jobs. Changes nothing."""
+    own = own_group(launcher)
+    if wish == OFF or own is None:
+        return find(OFF if own else wish, launcher, "")
+    scope = os.path.dirname(own)
+    if os.path.basename(own) == CREW and scope.endswith(".scope"):
+        return Place(SCOPE, scope, _enabled(scope))
+    base, why = _own_base(own)
+    return Place(why=why) if why else Place(LEAF, base, _enabled(base))
+
+
 def own_group(pid: int | str = "self") -> str | None:
     """Return the directory of a process's group in the mounted tree of cgroup v2; None where there is none."""
     lines = process.read_text(f"/proc/{pid}/cgroup").splitlines()
@@ -173,16 +185,22 @@ def _wait_for_move(launcher: int, unit: str) -> str:
 
 
 def _leaf(own: str, why: str) -> Place:
-    """Find a place in our own group: beside us where the unit has a subgroup for us, else below us."""
-    parent = os.path.dirname(own)
-    is_in_subgroup = parent.endswith((".service", ".scope"))  # `DelegateSubgroup=`, systemd 254
-    base = parent if is_in_subgroup else own
-    if not os.access(base, os.W_OK) or not os.access(os.path.join(base, "cgroup.procs"), os.W_OK):
-        return Place(why=", and ".join(filter(None, [why, f"`{base}` is not ours to write"])))
-    if os.path.isdir(BOOTED) and not _is_delegated(base):
-        return Place(why=", and ".join(filter(None, [why, f"`{base}` is the service manager's (no `Delegate=`)"])))
+    base, objection = _own_base(own)
+    if objection:
+        return Place(why=", and ".join(filter(None, [why, objection])))
     # Controllers are only enabled where systemd never puts a process: it could not start the service again while a job runs.
-    return Place(LEAF, base, _enable(base) if is_in_subgroup else _enabled(base), why)
+    return Place(LEAF, base, _enable(base) if base != own else _enabled(base), why)
+
+
+def _own_base(own: str) -> tuple[str, str]:
+    """Find a place in our own group, or why there is none: beside us where the unit has a subgroup for us, else below us."""
+    parent = os.path.dirname(own)
+    base = parent if parent.endswith((".service", ".scope")) else own  # `DelegateSubgroup=`, systemd 254
+    if not os.access(base, os.W_OK) or not os.access(os.path.join(base, "cgroup.procs"), os.W_OK):
+        return base, f"`{base}` is not ours to write"
+    if os.path.isdir(BOOTED) and not _is_delegated(base):
+        return base, f"`{base}` is the service manager's (no `Delegate=`)"
+    return base, ""
 
 
 def _is_delegated(base: str) -> bool:

@@ -7,6 +7,7 @@ must not be lost. HUP has the configuration read again; from a terminal it is th
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -164,6 +165,7 @@ def serve(worker: Worker, log: Log, reread: reloading.Reread | None = None) -> N
     `reread` makes a worker of the configuration as it is when it is called; without it, HUP ends us.
     """
     intake.ignore_lease_breaks()
+    faulthandler.enable()  # a watchdog ends us by ABRT: the log shows where each thread was
     error = _MainThread(worker, log, reread).serve()
     if error is not None:
         raise error

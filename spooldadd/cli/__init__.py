@@ -62,6 +62,7 @@ COMMANDS = {
     "push": "bring specs to the spools of other machines",
     "collect": "fetch finished records from other machines",
     "prune": "remove what nobody needs any more: old records, work directories, downloads",
+    "service": "make a worker a service of systemd, and look after it",
     "env": "list, verify or prune this node's Python environments",
     "cache": "list, verify or prune this node's downloads",
     "mail": "look after the mail of this node: try it out, list, send",

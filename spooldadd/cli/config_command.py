@@ -8,6 +8,7 @@ examples:
   spooldadd config --origin
   spooldadd --spool /srv/spool config --json
   spooldadd config --example > spooldadd.toml    # every key, explained
+  spooldadd config --check                       # print nothing but what is wrong
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     parser.add_argument("--origin", action="store_true", help="say where each value comes from")
     parser.add_argument("--example", action="store_true", help="print an example with every key explained")
+    parser.add_argument("--check", action="store_true", help="only say whether it can be used")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
         return CONFIGURATION
     for warning in config.warnings:
         say(f"spooldadd: warning: {warning}")
+    if options.check:
+        return 0
     source = os.fspath(file) if file is not None else None
     if options.json:
         print_json(_table(config, source))

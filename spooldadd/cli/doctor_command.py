@@ -15,6 +15,7 @@ examples:
   spooldadd doctor --json
   spooldadd doctor /mnt/spool --peer /mnt/again/spool
   spooldadd doctor /mnt/spool --peer web-2
+  sudo spooldadd doctor /srv/spool --restart     # restarts the service, and shows that a job lives through it
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from spooldadd import intake
 from spooldadd.cli import choosing, moments
 from spooldadd.cli.common import add_json, print_json, spool_path
 from spooldadd.config import Config, load
-from spooldadd.doctor import FAIL, OK, WARN, Check, Subject, examine, peer
+from spooldadd.doctor import FAIL, OK, WARN, Check, Subject, examine, peer, service
 from spooldadd.errors import ConfigError
 from spooldadd.layout import Layout
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
+    parser.add_argument("--restart", action="store_true", help="restart the worker's service while a probe job runs")
     parser.add_argument("directory", metavar="DIR", nargs="?", help="the spool (default: --spool)")
     parser.add_argument("--peer", metavar="DIR|NODE", help="try the spool with another mount, or with another node")
     parser.add_argument(
@@ -49,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Examine, and say what was found."""
     root = spool_path(options, options.directory)
+    if options.restart:
+        return _tell(options, root, list(service.prove_restart(Layout(root))))
     intake.ignore_lease_breaks()
     config, about_config = _config(options, root)
     found = None
@@ -60,6 +64,14 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         more = {} if found is None else {"peer": found.table()}
         print_json({"spool": root, "checks": [check.table() for check in checks], **more})
+    else:
+        _print(checks)
+    return int(any(check.status == FAIL for check in checks))
+
+
+def _tell(options: argparse.Namespace, root: str, checks: list[Check]) -> int:
+    if options.json:
+        print_json({"spool": root, "checks": [check.table() for check in checks]})
     else:
         _print(checks)
     return int(any(check.status == FAIL for check in checks))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from spooldadd.doctor import contents, node, place, probes, sharing, travel
+from spooldadd.doctor import contents, node, place, probes, service, sharing, travel
 from spooldadd.doctor.model import FAIL, OK, WARN, Check, Subject, failed
 from spooldadd.errors import SpooldaddError
 
@@ -28,7 +28,7 @@ def examine(subject: Subject) -> list[Check]:
         for module in (place, probes, sharing, contents, travel):
             for name, examination in module.CHECKS.items():
                 checks += _run(name, examination, subject)
-    for name, examination in node.CHECKS.items():
+    for name, examination in {**node.CHECKS, **service.CHECKS}.items():
         checks += _run(name, examination, subject)
     return checks
 
