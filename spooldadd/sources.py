@@ -6,7 +6,7 @@ import os
 import selectors
 import time
 
-from spooldadd import filesystem, forms, intake, layout
+from spooldadd import filesystem, forms, intake, layout, proof
 from spooldadd.backlog import Entry
 from spooldadd.config import Config
 from spooldadd.inbox import Inbox
@@ -24,10 +24,18 @@ SCAN_SHARE = 0.05
 # Events are hints: what they missed is found within this time. On a network file system there are none from others.
 QUIET_SCAN_S, NETWORK_SCAN_S = 30.0, 3.0
 SETTLE_S, NETWORK_SETTLE_S = 2.0, 5.0
+# A file that another node still writes seems to stand still for as long as its growth is not seen here: half as much more.
+UNSEEN_SHARE, MOST_SETTLE_S = 1.5, 60.0
 # Above what a time service corrects at once while it slews, below what a person notices in a retry.
 CLOCK_STEP_S = 2.0
 # How many new files are looked at between two claims: 20 us each, so a claim waits no longer than 5 ms for them.
 EXAMINE_AT_ONCE = 256
+
+
+def settle_s_of(slowest_s: float, *, is_network: bool) -> float:
+    """Return how long a file must stand still; `slowest_s` is what `doctor --peer` saw growth take until it was seen."""
+    usual_s = NETWORK_SETTLE_S if is_network else SETTLE_S
+    return max(usual_s, min(slowest_s * UNSEEN_SHARE, MOST_SETTLE_S))
 
 
 class Sources:
@@ -44,11 +52,9 @@ class Sources:
         is_network = filesystem.is_network(filesystem.kind(places.root))
         self.events_work = config.intake.events and not is_network
         self.scan_s = config.intake.scan_interval_s or (QUIET_SCAN_S if self.events_work else NETWORK_SCAN_S)
-        settle_s = config.intake.settle_s
-        if settle_s is None:
-            settle_s = NETWORK_SETTLE_S if is_network else SETTLE_S
-        self.settle_s = settle_s
-        rule = intake.Rule(settle_s, config.intake.suffixes, is_local=not is_network)
+        usual_s = settle_s_of(proof.slowest_s(places, config.node), is_network=is_network)
+        self.settle_s = usual_s if config.intake.settle_s is None else config.intake.settle_s
+        rule = intake.Rule(self.settle_s, config.intake.suffixes, is_local=not is_network)
         self._inbox = Inbox(places, config.node, launching.trust, log)
         self._is_inbox_ready = True
         self._intakes = (Intake(places.root, rule), Intake(places.root, rule, self._inbox.name))
