@@ -109,7 +109,7 @@ class Rsync:
         if not target.host:
             return _run(["/bin/sh", "-c", target.on_host(*arguments)], b"", self._environ(), timeout_s)
         line = target.on_host(*arguments)
-        return _run([*self.shell_words(), target.host.strip("[]"), line], b"", self._environ(), timeout_s)
+        return _run([*self.shell_words(), target.host.replace("[", "").replace("]", ""), line], b"", self._environ(), timeout_s)
 
     def shell_words(self) -> list[str]:
         """Return the ssh command, as words."""

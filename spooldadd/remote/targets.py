@@ -71,7 +71,7 @@ def is_address(text: str) -> bool:
 def _split(text: str) -> tuple[str, str]:
     if not text or "\0" in text or "\n" in text:
         raise BadTarget("an empty target names no spool; write `host:/path` or a directory")
-    if text.startswith("rsync://") or re.match(r"[^/]*::", text.replace("[::", "[")):
+    if text.startswith("rsync://") or re.match(r"[^/]*::", re.sub(r"\[[^\]/]*\]", "", text)):
         raise BadTarget(f"`{text}` names an rsync daemon, which this program does not use; write `host:/path`, by ssh")
     match = re.match(r"(?P<host>(?:[^/:\[\]]*@)?(?:\[[^\]/]*\]|[^/:]*)):(?P<path>.*)\Z", text)
     if match is None:

@@ -220,6 +220,9 @@ def _mark(parcel: Parcel, target: Target, master: str, *, sync: bool) -> None:
     table = {"schema": 1, "to": target.address, "spool": master, "digest": parcel.manifest.digest}
     text = flat({**table, "uploaded_at": record.moment(time.time())})
     try:
+        for entry in os.listdir(parcel.path):
+            if durable.is_temporary(entry) and entry.endswith(layout.UPLOADED):  # one of us died here
+                durable.unlink_if_there(os.path.join(parcel.path, entry))
         durable.write(os.path.join(parcel.path, layout.UPLOADED), text.encode(), sync=sync)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ESTALE):

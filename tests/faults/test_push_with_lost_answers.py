@@ -1,0 +1,80 @@
+"""rsync fails, or works and its answer gets lost: what is pushed arrives once, also where a worker took it meanwhile."""
+
+import os
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from spooldadd.remote import pushing, targets
+from spooldadd.remote.rsync import Rsync
+from spooldadd.submitting import Text
+from tests.travelling import make_spool
+
+pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="needs the capability rsync")
+LOADS = [pushing.Load("one.toml", Text("one", b'command = ["true"]\n')), pushing.Load("two.py", Text("two", b"#", ".py"))]
+# Counts its calls; the one whose turn it is breaks off, before or after the real one did its work.
+WRAPPER = """\
+#!{python} -IS
+import os, subprocess, sys
+with open({calls!r}, "a") as file:
+    file.write("x")
+at = os.stat({calls!r}).st_size
+if at == {at} and {mode!r} == "before":
+    sys.stderr.write("rsync: connection unexpectedly closed\\n")
+    sys.exit(12)
+done = subprocess.run([{rsync!r}, *sys.argv[1:]]).returncode
+if at == {at}:
+    for name in os.listdir({spool!r}) if {is_taken} else []:
+        stem, dot, suffix = name.rpartition(".")
+        if suffix in ("toml", "py") and not name.startswith("."):
+            record = os.path.join({spool!r}, "running", stem + ".1.zzzzz")
+            os.mkdir(record)
+            os.rename(os.path.join({spool!r}, name), os.path.join(record, "spec." + suffix))
+    sys.stderr.write("rsync: connection unexpectedly closed\\n")
+    sys.exit(12)
+sys.exit(done)
+"""
+
+
+def jobs_in(places):
+    drops = [path.stem for path in Path(places.root).iterdir() if path.suffix in (".toml", ".py")]
+    return sorted([*drops, *(name.removesuffix(".1.zzzzz") for name in os.listdir(places.running))])
+
+
+@pytest.mark.parametrize("mode", ["before", "after", "after and taken"])
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_spec_arrives_once_whichever_answer_is_lost(at, mode, tmp_path, monkeypatch):
+    monkeypatch.setattr(pushing, "PAUSES_S", (0.0, 0.0))
+    node = make_spool(tmp_path / "node")
+    wrapper = tmp_path / "bin" / "rsync"
+    wrapper.parent.mkdir()
+    values = {"python": sys.executable, "calls": str(tmp_path / "calls"), "rsync": shutil.which("rsync"), "spool": node.root}
+    wrapper.write_text(WRAPPER.format(at=at, mode=mode, is_taken="taken" in mode, **values))
+    wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
+    (tmp_path / "calls").touch()
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    found = pushing.push(Rsync(), LOADS, targets.parse(node.root))
+    assert [one.state for one in found] == [pushing.ARRIVED] * 2, found
+    assert jobs_in(node) == sorted(one.job for one in found)
+
+
+def test_what_nobody_can_know_is_said_and_not_sent_again(tmp_path, monkeypatch):
+    """From the second call on nothing is heard of the other side any more; the files have arrived."""
+    monkeypatch.setattr(pushing, "PAUSES_S", (0.0,))
+    node = make_spool(tmp_path / "node")
+    wrapper = tmp_path / "bin" / "rsync"
+    wrapper.parent.mkdir()
+    rsync, calls = shutil.which("rsync"), tmp_path / "calls"
+    wrapper.write_text(
+        f'#!/bin/sh\necho x >> "{calls}"\n"{rsync}" "$@"; code=$?\n'
+        f'[ "$(wc -l < "{calls}")" -lt 2 ] && exit $code\necho "Connection reset" >&2; exit 12\n'
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    found = pushing.push(Rsync(), LOADS, targets.parse(node.root))
+    assert {one.state for one in found} == {pushing.UNKNOWN}
+    assert all("may have arrived" in one.reason and one.job in one.reason for one in found)
+    assert len(jobs_in(node)) == 2
