@@ -16,7 +16,7 @@ import sys
 
 from spooldadd import durable, layout, lifecycle, process, spawn, workdir
 from spooldadd.environment import edits
-from spooldadd.guard import Guard, Verdict
+from spooldadd.guard import CLAIM_LOST, Eye, Guard, Verdict
 from spooldadd.log import Log
 from spooldadd.plan import Limits, Plan
 from spooldadd.tree import Tree
@@ -64,7 +64,7 @@ def open_log(record: str) -> int:
     return os.open(os.path.join(record, layout.BUILD_LOG), flags, 0o644)
 
 
-def build(plan: Plan, environ: dict[str, str], log: int, cancel: str) -> Built | Verdict:
+def build(plan: Plan, environ: dict[str, str], log: int, cancel: str | Eye) -> Built | Verdict:
     """Build what the plan asks for, in its work directory; return what the job needs, or why there is nothing to run.
 
     What is printed goes to the descriptor `log`; the build ends when the file `cancel` appears. Raises: OSError;
@@ -86,7 +86,7 @@ def _remove_bundle(plan: Plan) -> None:
         pass  # the worker removes it when it is old
 
 
-def _run(plan: Plan, environ: dict[str, str], log: int, cancel: str, answer_path: str) -> Built | Verdict:
+def _run(plan: Plan, environ: dict[str, str], log: int, cancel: str | Eye, answer_path: str) -> Built | Verdict:
     told = os.memfd_create("build")
     try:
         durable.write_all(told, plan.build or b"")
@@ -99,9 +99,8 @@ def _run(plan: Plan, environ: dict[str, str], log: int, cancel: str, answer_path
     verdict = guard.watch()
     tree.end(plan.limits.kill_after_s, guard.is_flooded)
     if verdict is not None:
-        return (
-            verdict if verdict.outcome == lifecycle.CANCELLED else Verdict(lifecycle.BUILD, f"its build: {verdict.sentence}")
-        )
+        is_ours = verdict.outcome not in (lifecycle.CANCELLED, CLAIM_LOST)
+        return Verdict(lifecycle.BUILD, f"its build: {verdict.sentence}") if is_ours else verdict
     return _read_answer(plan, answer_path, tree.status)
 
 

@@ -12,7 +12,6 @@ import os
 from spooldadd import durable, layout, names
 from spooldadd.errors import ClaimLost, SpoolError
 
-
 # What a call on our record says when it has another name. EIO: so NFS says that the server has given our lock away.
 GONE = frozenset({errno.ENOENT, errno.ESTALE, errno.EIO})
 

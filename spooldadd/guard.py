@@ -20,10 +20,12 @@ HEARTBEAT_S = 1.0
 BUSY_TICK_S = 0.05
 # Growth within one tick that makes the next one short.
 BUSY_BYTES = 1 << 20
+# The outcome of a job whose record somebody else has taken over. Never in a result: nothing is filed then.
+CLAIM_LOST = "claim-lost"
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class Verdict:
@@ -36,16 +38,41 @@ class Verdict:
         self.sentence = sentence
 
 
+class Eye:
+    """Sees what a limit cannot say: that a person wants the job to end. `fence` has those that see more, or from afar."""
+
+    __slots__ = ("_cancel",)
+
+    def __init__(self, cancel: str) -> None:
+        self._cancel = cancel
+
+    def look(self) -> Verdict | None:
+        """Return why the job has to end, or None."""
+        if durable.is_listed(self._cancel):
+            return Verdict(lifecycle.CANCELLED, "it was cancelled while it ran")
+        return None
+
+    def printed(self, logs: Sequence[int], before: int) -> int:
+        """Return how much was printed into these descriptors; `before` is what was seen before."""
+        try:
+            return sum(os.fstat(fd).st_size for fd in logs)
+        except OSError:  # the share that the log is on is away; the job runs on, and so do we
+            return before
+
+    def close(self) -> None:
+        """Look no more."""
+
+
 class Guard:
     """Looks at one job until its main process ends."""
 
-    __slots__ = ("_active_at", "_cancel", "_cpu_ticks", "_limits", "_logs", "_printed", "_started", "_tick", "_tree")
+    __slots__ = ("_active_at", "_cpu_ticks", "_eye", "_limits", "_logs", "_printed", "_started", "_tick", "_tree")
 
-    def __init__(self, tree: Tree, limits: Limits, logs: list[int], cancel: str) -> None:
+    def __init__(self, tree: Tree, limits: Limits, logs: list[int], cancel: str | Eye) -> None:
         self._tree = tree
         self._limits = limits
         self._logs = logs
-        self._cancel = cancel
+        self._eye = Eye(cancel) if isinstance(cancel, str) else cancel
         self._tick = FIRST_TICK_S
         self._printed = 0
         self._cpu_ticks = 0
@@ -80,9 +107,7 @@ class Guard:
             verdict = rule(self._limits, now - self._started, self, usage)
             if verdict is not None:
                 return verdict
-        if durable.is_listed(self._cancel):
-            return Verdict(lifecycle.CANCELLED, "it was cancelled while it ran")
-        return None
+        return self._eye.look()
 
     def _note_activity(self, now: float, usage: process.Usage) -> None:
         printed = self._size()
@@ -93,10 +118,7 @@ class Guard:
         self._printed, self._cpu_ticks = printed, usage.cpu_ticks
 
     def _size(self) -> int:
-        try:
-            return sum(os.fstat(fd).st_size for fd in self._logs)
-        except OSError:  # the share that the log is on is away; the job runs on, and so do we
-            return self._printed
+        return self._eye.printed(self._logs, self._printed)
 
     def _longest_tick_s(self) -> float:
         """A stall is noticed within a fifth of its limit."""

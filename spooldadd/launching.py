@@ -6,7 +6,22 @@ import os
 import stat
 import time
 
-from spooldadd import durable, forms, intake, layout, lifecycle, names, problems, record, recovery, spool, trust, workdir
+from spooldadd import (
+    durable,
+    filesystem,
+    forms,
+    intake,
+    layout,
+    lifecycle,
+    mark,
+    names,
+    problems,
+    record,
+    recovery,
+    spool,
+    trust,
+    workdir,
+)
 from spooldadd.backlog import Entry
 from spooldadd.bundle import Brought
 from spooldadd.config import Config
@@ -57,6 +72,7 @@ class Launching:
         self._log = log
         self.trust = trust.of_config(config.trust.owners, config.trust.groups)
         self._work_root = the_spool.work_root(config.work_dir)
+        self._is_far = filesystem.is_network(filesystem.kind(the_spool.places.root))
         self._offer = Offer(config.node, frozenset(config.labels), config.capacity.needs())
         self.usage = Usage(the_spool.places, config.node, self._offer.capacity)
         self._synced: Synced | None = None
@@ -152,6 +168,7 @@ class Launching:
             self._synced.claimed(claimed.job, claimed.path)
         plan.sync = self._spool.sync
         plan.spool_id = self._spool.format.id
+        plan.is_shared, plan.is_far = self._spool.format.kind == mark.SHARED, self._is_far
         plan.telling = self.notices.telling(spec, claimed.job)
         return plan
 

@@ -54,6 +54,8 @@ class Plan:
         "environ",
         "environment",
         "environment_environ",
+        "is_far",
+        "is_shared",
         "job",
         "keep_files",
         "keep_workdir",
@@ -77,6 +79,8 @@ class Plan:
     def __init__(self) -> None:
         self.root = ""  # the spool
         self.spool_id = ""  # lest another one that lies there later is taken for it
+        self.is_shared = False  # other nodes may take the record over
+        self.is_far = False  # on a network file system, where any call may hang for a minute
         self.record = ""  # name below running/, which is also the fence
         self.job = ""
         self.name = ""

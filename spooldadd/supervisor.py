@@ -18,11 +18,11 @@ import signal
 import socket
 import time
 
-from spooldadd import building, cgroup, durable, filing, layout, lifecycle, notice, process, record, spawn, workdir
+from spooldadd import building, cgroup, durable, fence, filing, layout, lifecycle, notice, process, record, spawn, workdir
 from spooldadd.channel import receive
 from spooldadd.ending import Ending, add_to_log, cut_logs, exit_fields, judge
 from spooldadd.errors import ClaimLost, SpoolError
-from spooldadd.guard import Guard, Verdict
+from spooldadd.guard import CLAIM_LOST, Eye, Guard, Verdict
 from spooldadd.log import Log
 from spooldadd.plan import Plan
 from spooldadd.tomltext import flat
@@ -32,7 +32,6 @@ from spooldadd.tree import SIGNALS, Tree, forget_signals
 RETRY_S, RETRY_MAX_S = 0.5, 30.0
 # What the node does to every job alike, and what passes: no reason to call one of them failed.
 NODE_TROUBLES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-CLAIM_LOST = "claim-lost"
 COMM = "spooldadd-job"
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
@@ -79,6 +78,7 @@ class Attempt:
         self.record = os.path.join(self.places.running, plan.record)
         self.built = building.Built()
         self.is_told = False
+        self.eye = Eye(os.path.join(self.record, layout.CANCEL))
         self.started_at_s = time.time()
         self.started = time.monotonic()
 
@@ -125,6 +125,8 @@ class Attempt:
     def _note_holder(self, lines: Mapping[str, object]) -> None:
         # On a line of its own, also where a try before was cut short by a full disk.
         durable.write_all(self.lease, f"\n{flat(lines)}".encode())
+        if self.plan.is_shared:  # another node may ask whether anything was started, when this machine is no more
+            os.fsync(self.lease)
 
     def _attempt(self) -> dict[str, object]:
         forget_signals()
@@ -133,9 +135,13 @@ class Attempt:
         except workdir.CannotMake as error:
             return self._conclude(lifecycle.BUILD, str(error), Ending())
         logs = self._persist("spool-trouble", self._open_logs)
+        plan = self.plan
+        names = self._log_names()
+        self.eye = fence.eye_of(self.places, plan.record, names, is_shared=plan.is_shared, is_far=plan.is_far)
         try:
             return self._run_job(logs)
         finally:
+            self.eye.close()
             for fd in {*logs, *self.built.hold_fds}:
                 os.close(fd)
 
@@ -143,6 +149,7 @@ class Attempt:
         ending = Ending()
         built = self._build()
         if isinstance(built, Verdict):
+            fence.refuse_lost(built)
             return self._conclude(built.outcome, built.sentence, ending)
         self.plan.environ |= built.environ
         self.built = built
@@ -156,6 +163,8 @@ class Attempt:
 
     def _run_command(self, logs: tuple[int, int], ending: Ending, leaf: cgroup.Leaf | None) -> dict[str, object]:
         paths = (self.record, self.plan.work_dir)
+        if self.plan.is_shared:
+            fence.refuse_lost(self.eye.look())  # a build may have taken long
         try:
             pid = self._persist("spool-trouble", lambda: start_job(self.plan, logs, paths, leaf))
         except spawn.CannotStart as error:
@@ -163,7 +172,8 @@ class Attempt:
             add_to_log(logs[1], f"{error}\n")
             return self._conclude(lifecycle.EXIT, str(error), ending)
         self._say_started(pid)
-        watch_job(self.plan, pid, logs, os.path.join(self.record, layout.CANCEL), ending, leaf)
+        watch_job(self.plan, pid, logs, self.eye, ending, leaf)
+        fence.refuse_lost(ending.verdict)
         cut_logs(self.plan.limits, logs, ending)
         building.put_edits_aside(self.plan, self.built, self.log)
         outcome, sentence = judge(self.plan.limits, ending)
@@ -181,7 +191,7 @@ class Attempt:
         self.log.info("building", job=plan.job, attempt=plan.attempt, node=plan.node)
         log = self._persist("spool-trouble", lambda: building.open_log(self.record))
         try:
-            return building.build(plan, environ, log, os.path.join(self.record, layout.CANCEL))
+            return building.build(plan, environ, log, self.eye)
         except (spawn.CannotStart, OSError) as error:
             return Verdict(lifecycle.BUILD, f"its build cannot be started: {error}")
         finally:
@@ -355,7 +365,7 @@ def job_environ(plan: Plan, record_path: str, base: Mapping[str, str] | None = N
 
 
 def watch_job(
-    plan: Plan, pid: int, logs: tuple[int, ...], cancel: str, ending: Ending, leaf: cgroup.Leaf | None = None
+    plan: Plan, pid: int, logs: tuple[int, ...], cancel: str | Eye, ending: Ending, leaf: cgroup.Leaf | None = None
 ) -> None:
     """Wait for the job, end it where a limit or a person says so, and note what the kernel said about it."""
     tree = Tree(pid, leaf)

@@ -158,3 +158,18 @@ def test_recover_ends_with_1_where_a_record_is_in_trouble(shared: Node) -> None:
     (shared.spool / "failed").write_text("no directory")
     done = shared.run("recover", "--node", "a", "--watch", "0", check=False)
     assert done.returncode == 1, (done.stdout, done.stderr)
+
+
+def test_a_supervisor_whose_record_was_taken_over_ends_its_job_and_files_nothing(shared: Node) -> None:
+    serve(shared, "a")
+    path = run_on(shared, "a", "once")
+    pairs = processes(shared, path)
+    work = next(shared.work.glob(f"*/{path.name}"))
+    taken = path.with_name(path.name[:-5] + "zzzzz")
+    path.rename(taken)
+    until(lambda: "event=claim-lost" in shared.said(), "the supervisor notices")
+    until(lambda: not process.is_alive(*pairs[1]), "its job is ended")
+    until(lambda: not work.exists(), "its work directory is gone")
+    assert taken.exists()
+    assert "result.toml" not in os.listdir(taken)
+    assert not shared.finished("once")
