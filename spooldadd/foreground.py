@@ -21,6 +21,7 @@ from spooldadd import (
     bundle,
     durable,
     forms,
+    kit,
     layout,
     lifecycle,
     names,
@@ -59,7 +60,11 @@ def run(spec: Spec, path: str, config: Config) -> Ended:
     """Run the spec of this file; return how it ended. Raises: InvalidSpec where a template cannot be rendered; OSError."""
     scratch = tempfile.mkdtemp(prefix="spooldadd-run-")
     try:
-        return _Foreground(make_plan_of(spec, path, config), scratch).run()
+        foreground = _Foreground(make_plan_of(spec, path, config), scratch)
+        try:
+            return foreground.run()
+        finally:
+            foreground.release()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -111,12 +116,16 @@ class _Foreground:
         try:
             pid = supervisor.start_job(self._plan, (1, 2), (self._scratch, self._plan.work_dir))
         except spawn.CannotStart as error:
-            return self._ended(lifecycle.EXIT, str(error), error.exit_code)
+            return self._ended(error.outcome, str(error), error.exit_code or 1)
         supervisor.watch_job(self._plan, pid, (), self._cancel, ending)
         building.put_edits_aside(self._plan, built, Log(level="warning"))
         outcome, sentence = judge(self._plan.limits, ending)
         code = exit_code_of(outcome, exit_fields(ending.status))
         return self._ended(outcome, sentence, SIGNAL_BASE + self._stopped_by if self._stopped_by else code)
+
+    def release(self) -> None:
+        """Let go of what the job was given."""
+        kit.release(self._plan)
 
     def _build(self) -> building.Built | Verdict:
         """Build what is not ready. A terminal sees it happen; elsewhere its log is shown where it fails."""

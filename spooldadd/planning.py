@@ -11,12 +11,15 @@ from dataclasses import asdict
 from spooldadd import layout, lifecycle, names, record
 from spooldadd.bundle import Brought
 from spooldadd.config import Config
+from spooldadd.confining import rules_of
 from spooldadd.environment import ready
 from spooldadd.plan import Limits, Plan
 from spooldadd.spec import Spec
+from spooldadd.spec.models import Sandbox
 from spooldadd.spool import Claim
 from spooldadd.template import Context, JobFacts, render
 
+NO_SANDBOX = Sandbox()
 # What concerns the worker itself, or what its service manager told it and nobody else.
 DROPPED = (
     "SPOOLDADD_*", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES",
@@ -64,6 +67,7 @@ def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Con
     plan.work_dir = os.path.join(work_root, claimed.record)
     _plan_build(plan, rendered, context, config, brought if _needs_files_beside(rendered) else None)
     plan.split_output = rendered.run.split_output
+    _plan_safety(plan, rendered, config)
     plan.limits = _limits(rendered, config)
     plan.policy = policy(rendered)
     plan.keep_files = list(rendered.keep.files)
@@ -80,6 +84,24 @@ def gpu_environ(taken: Mapping[str, object]) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": given, "SPOOLDADD_GPUS": given}
 
 
+def _plan_safety(plan: Plan, spec: Spec, config: Config) -> None:
+    """Say which secrets the job gets, and what it is kept from. Raises: InvalidSpec."""
+    sources = config.secrets.sources(config.secrets_dir, os.environ)
+    if spec.secrets:
+        plan.secrets = [(key, use.name, use.environ) for key, use in spec.secrets.items()]
+        plan.secret_sources = sources.table()
+    if spec.sandbox == NO_SANDBOX == config.sandbox:
+        return
+    outbox = config.mail.outbox or os.path.join(os.path.dirname(config.work_dir), "mail")
+    hidden = (sources.directory, sources.credentials, outbox, config.file)
+    rules = rules_of(spec, config, plan.root, hidden=hidden, shown=(config.cache_dir,) if plan.build else ())
+    if rules is None:
+        return
+    plan.sandbox = rules.table()
+    if plan.build is not None:  # its steps are commands of the spec as well
+        plan.build = json.dumps({**json.loads(plan.build), "sandbox": plan.sandbox}).encode()
+
+
 def _plan_build(plan: Plan, spec: Spec, context: Context, config: Config, brought: Brought | None) -> None:
     """Say what the builder has to do, and whether it need not be started because all of it is ready."""
     if not (spec.python or spec.files or spec.build):
@@ -91,7 +113,7 @@ def _plan_build(plan: Plan, spec: Spec, context: Context, config: Config, brough
         "schema": 1,
         "work_dir": plan.work_dir,
         "cache_dir": config.cache_dir,
-        "secrets_dir": config.secrets_dir or "",
+        "secrets": config.secrets.sources(config.secrets_dir, os.environ).table(),
         "base_dirs": base_dirs,
         "bundle": brought.path if brought else "",
         "bundle_state": brought.state if brought else (),

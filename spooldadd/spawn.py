@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 
-from spooldadd import durable
+from spooldadd import durable, lifecycle
 from spooldadd.cgroup import Leaf
 from spooldadd.errors import SpoolError
 from spooldadd.plan import Limits
@@ -26,6 +26,8 @@ RESET_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 class CannotStart(Exception):  # it is an answer, not a fault of ours
     """The command cannot be started. `exit_code` is what a shell would give."""
+
+    outcome = lifecycle.EXIT
 
     def __init__(self, sentence: str, exit_code: int) -> None:
         super().__init__(sentence)

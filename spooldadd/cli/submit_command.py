@@ -13,6 +13,7 @@ examples:
   spooldadd submit specs/*.toml --not-before 2h
   spooldadd submit nightly.toml --node web-3     # for this node alone
   spooldadd submit backfill.py -- --day 2026-11-20   # a script with inline metadata, and its arguments
+  spooldadd submit nightly.toml --var day=2026-11-20 --sign   # freeze, then sign: see `spooldadd sign`
   spooldadd submit nightly.toml --wait --timeout 1h && echo loaded
   spooldadd submit nightly.toml --follow         # show what it prints, exit as it does
   generate-spec | spooldadd submit - --name report
@@ -24,7 +25,7 @@ import argparse
 import sys
 
 from spooldadd import names, submitting
-from spooldadd.cli import moments, spec_files
+from spooldadd.cli import moments, sealing, spec_files
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
 from spooldadd.inspect import tables
 from spooldadd.inspect.opening import open_places
@@ -42,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--node", metavar="NAME", type=_node_name, help="only this node may run the jobs: they go into its inbox, `@NAME/`"
     )
+    parser.add_argument("--sign", action="store_true", help="sign what is dropped with an ssh key, its files included")
+    sealing.add_arguments(parser)
     parser.add_argument("--hold", action="store_true", help="hold the jobs until `spooldadd release`")
     parser.add_argument("--wait", action="store_true", help="wait for the end, and exit as the job did")
     parser.add_argument("--timeout", metavar="TIME", type=moments.duration, help="wait no longer than this")
@@ -76,6 +79,8 @@ def _refuse_contradictions(options: argparse.Namespace, *, is_waiting: bool) -> 
         raise UsageError("`--hold` keeps the jobs from being started, so there is nothing to wait for")
     if options.timeout is not None and not is_waiting:
         raise UsageError("`--timeout` says how long to wait; use it with `--wait` or `--follow`")
+    if (options.key or options.expires) and not options.sign:
+        raise UsageError("`--key` and `--expires` say how to sign; use them with `--sign`")
     if options.follow and options.json:
         raise UsageError("`--follow` prints what the jobs print; use `--wait` with `--json`")
 
@@ -93,7 +98,7 @@ def _prepare(options: argparse.Namespace, places: Layout) -> list[Prepared] | No
     for one in prepared:
         for warning in one.warnings:
             say(f"spooldadd: {one.source}: {warning}")
-    return prepared
+    return sealing.signed(prepared, options) if options.sign else prepared
 
 
 def _refuse_unlisted(places: Layout, node: str | None) -> None:

@@ -82,9 +82,10 @@ def _checked(source: Source, table: dict[str, object], environ: Mapping[str, str
     for key in ("work_dir", "cache_dir", "secrets_dir"):
         if key in merged:
             merged[key] = _without_tilde(merged[key], environ)
-    mail = merged.get("mail")
-    if isinstance(mail, dict):
-        mail |= {key: _without_tilde(mail[key], environ) for key in ("templates", "outbox") if key in mail}
+    for part, keys in (("mail", ("templates", "outbox")), ("trust", ("allowed_signers", "revoked_signers"))):
+        inner = merged.get(part)
+        if isinstance(inner, dict):
+            inner |= {key: _without_tilde(inner[key], environ) for key in keys if key in inner}
     try:
         config = validate(Config, merged, source)
     except Unreadable as error:

@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator, PrivateAttr
+from pydantic import AfterValidator, Field, PrivateAttr
 from pydantic import WithJsonSchema as Shown
 
 from spooldadd import forms
-from spooldadd.complaints import kind, refuse
+from spooldadd.complaints import refuse
 from spooldadd.config.capacity import Capacity
 from spooldadd.config.keep import Keep
 from spooldadd.config.notify import Mail, NodeNotify, Transports, TransportTables
 from spooldadd.config.remote import Master, NodeTable, NodeTargets, Remote
+from spooldadd.config.secrets import SecretPlaces
 from spooldadd.config.takeover import Takeover
+from spooldadd.config.trusting import Trust
 from spooldadd.names import safe_name
 from spooldadd.spec.fields import (
     MAX_NAME_CHARACTERS,
@@ -33,7 +35,7 @@ from spooldadd.spec.fields import (
     Tasks,
     Word,
 )
-from spooldadd.spec.models import Limits, Table
+from spooldadd.spec.models import Limits, Sandbox, Table
 
 # Each running job has a supervisor of about a megabyte; far more at once than any node can run.
 MAX_JOBS: Final = 10_000
@@ -89,17 +91,6 @@ def _suffix(value: str) -> str:
     return value
 
 
-def _account(value: object) -> str | int:
-    """Take a name or a number; which of them exist is known only where they are used."""
-    if isinstance(value, str) and value and value.isascii() and value.isdigit():
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise refuse(f"must be a name or a number, not {kind(value)}")
-    if value == "" or (isinstance(value, int) and value not in range(2**32 - 1)):
-        raise refuse("is neither a name nor a number from 0 to 4294967294")
-    return value
-
-
 def _variable_pattern(value: str) -> str:
     if not value or "=" in value:
         raise refuse("matches no environment variable", 'write a name, or a pattern such as `"LC_*"`')
@@ -107,7 +98,6 @@ def _variable_pattern(value: str) -> str:
 
 
 Suffix = Annotated[str, AfterValidator(_suffix)]
-Account = Annotated[str | int, PlainValidator(_account), Shown({"title": "name or number", "type": ["string", "integer"]})]
 VariablePattern = Annotated[Word, AfterValidator(_variable_pattern), Shown({"title": "name pattern", "type": "string"})]
 Width = Annotated[int, Field(ge=0, le=MAX_JOBS)]
 
@@ -161,17 +151,6 @@ class DefaultLimits(Table):
             if name not in limits.model_fields_set and (value := getattr(self, name)) is not None
         }
         return limits.model_copy(update=ours) if ours else limits
-
-
-class Trust(Table):
-    """Whose specs are run, besides those of the worker's own user and of root."""
-
-    owners: Annotated[tuple[Account, ...], Field(strict=False)] = Field(
-        default=(), description="Users, by name or number, whose specs are accepted."
-    )
-    groups: Annotated[tuple[Account, ...], Field(strict=False)] = Field(
-        default=(), description="Groups, by name or number, that may have write permission on the spool and on specs."
-    )
 
 
 class JobEnviron(Table):
@@ -238,6 +217,13 @@ class Config(Table):
     )
     secrets_dir: Directory | None = Field(
         default=None, description="Where secrets that specs name are, one file each, readable for the worker only."
+    )
+    secrets: SecretPlaces = Field(
+        default_factory=SecretPlaces, description="Where secrets are looked for, besides `secrets_dir`."
+    )
+    sandbox: Sandbox = Field(
+        default_factory=Sandbox,
+        description="What every job is kept from; a spec can be kept from more, never from less.",
     )
     redis_url: str | None = Field(
         default=None, description="A Redis server through which nodes share what they know of downloads; unset, none."

@@ -18,7 +18,8 @@ PREFIX: Final = "SPOOLDADD_"
 # Those that stand in for options, and those that a job finds in its environment, so that a command which a job runs
 # does not complain. `SPOOLDADD_NODE`, which a job finds too, is at once the key `node`, with a value that fits.
 OTHER_VARIABLES: Final = frozenset(
-    PREFIX + name for name in ("SPOOL", "CONFIG", "JOB", "ATTEMPT", "RECORD", "CLAIM", "WORKDIR", "GPUS")
+    PREFIX + name
+    for name in ("SPOOL", "CONFIG", "JOB", "ATTEMPT", "RECORD", "CLAIM", "WORKDIR", "GPUS", "SECRETS", "SIGNING_KEY")
 )
 _BOOLEANS: Final = {
     "true": True,

@@ -9,10 +9,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from spooldadd import filesystem
+from spooldadd import confine, filesystem
 from spooldadd.doctor.model import Check, Subject, failed, listed, ok, warned
 from spooldadd.inspect import workers
 from spooldadd.release import __version__
+from spooldadd.spec.models import Sandbox
 
 # A worker has about twenty files open, and some for each running job: its supervisor's channel, its lease while it is
 # handed over, its log while somebody reads it.
@@ -106,6 +107,19 @@ def check_software(subject: Subject) -> Iterator[Check]:
     yield ok("programs", f"found {listed(found) if found else 'none of the helpful ones'}{without}")
 
 
+def check_sandbox(subject: Subject) -> Iterator[Check]:
+    """Can jobs be put into a sandbox? Only a node whose configuration asks for one cannot do without."""
+    try:
+        confine.prove()
+    except confine.CannotConfine as error:
+        if subject.config.sandbox == Sandbox():
+            yield ok("sandbox", f"no sandbox can be made, and the configuration asks for none ({error})")
+        else:
+            yield failed("sandbox", f"no job can be run: {error}", confine.NAMESPACES_REMEDY)
+        return
+    yield ok("sandbox", "a sandbox can be made for jobs")
+
+
 def _first_missing(path: str) -> str | None:
     """Return the topmost directory that is missing on the way to this one."""
     missing = None
@@ -163,5 +177,6 @@ CHECKS = {
     "open-files": check_open_files,
     "inotify": check_inotify,
     "worker": check_workers,
+    "sandbox": check_sandbox,
     "software": check_software,
 }

@@ -23,7 +23,7 @@ from types import FrameType
 
 from pydantic import ValidationError
 
-from spooldadd import durable, process
+from spooldadd import confine, durable, process, secret
 from spooldadd.environment import bundles, python, ready
 from spooldadd.environment.credentials import Secrets
 from spooldadd.environment.fetch import Fetcher
@@ -89,7 +89,7 @@ class Build:
 
     def _place_files(self, fetcher: Fetcher) -> None:
         plan = self.plan
-        secrets = Secrets(plan.secrets_dir, self.report)
+        secrets = _secrets(plan, self.report)
         desk = Desk(plan.work_dir, plan.base_dirs, fetcher, secrets, self.report, plan.variables)
         for entry in plan.files:
             place_file(entry, desk)
@@ -105,11 +105,12 @@ class Build:
     def _workshop(self, fetcher: Fetcher) -> python.Workshop:
         plan = self.plan
         base_dirs = (*plan.base_dirs, plan.work_dir)
-        return python.Workshop(plan.cache_dir, base_dirs, fetcher, Secrets(plan.secrets_dir, self.report), self.report)
+        return python.Workshop(plan.cache_dir, base_dirs, fetcher, _secrets(plan, self.report), self.report)
 
     def _run_steps(self) -> None:
         keep_fds = (self.held.hold_fd,) if self.held else ()
-        bench = Bench(self.plan.work_dir, self._environ(), self.report, sys.stdout.fileno(), keep_fds)
+        rules = confine.from_table(self.plan.sandbox) if self.plan.sandbox else None
+        bench = Bench(self.plan.work_dir, self._environ(), self.report, sys.stdout.fileno(), keep_fds, rules)
         for step in self.plan.build:
             run_step(step, bench)
 
@@ -139,6 +140,11 @@ class Build:
         finally:
             if is_wanted:
                 self.elapsed_s[name] = round(time.monotonic() - started_s, 4)
+
+
+def _secrets(plan: Plan, report: Report) -> Secrets:
+    sources = secret.from_table(plan.secrets) if plan.secrets else secret.Sources(directory=plan.secrets_dir)
+    return Secrets(sources, report)
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Secrets by name: files in one directory, read when they are needed and shown nowhere."""
+"""Secrets by name for downloads and package indexes: read when they are needed and shown nowhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from spooldadd import secret
+from spooldadd.asking import printed
 from spooldadd.environment.models import SecretHeader
 from spooldadd.environment.report import Report
 from spooldadd.errors import BuildError
@@ -22,35 +24,32 @@ TOKEN_USER: Final = "__token__"
 
 @dataclass(frozen=True)
 class Secrets:
-    """The directory that holds them, systemd's `$CREDENTIALS_DIRECTORY` for one. Empty: there are none."""
+    """Where this node has them."""
 
-    directory: str
+    sources: secret.Sources
     report: Report
 
     def read(self, name: str) -> str:
         """Return a secret without its last line break, and hide it from here on. Raises: `BuildError`."""
-        if not self.directory:
-            raise BuildError(f"the secret `{name}` is needed, but this node names no directory of secrets")
-        if "/" in name or name.startswith("."):
+        if not secret.is_name(name):
             raise BuildError(f"`{name}` is no name of a secret")
-        path = os.path.join(self.directory, name)
         try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read(MAX_SECRET_BYTES + 1)
-        except (OSError, UnicodeDecodeError) as error:
+            data = secret.read(name, self.sources, printed, is_private=False)
+            text = data.decode()
+        except (secret.NoSecret, UnicodeDecodeError) as error:
             raise BuildError(f"the secret `{name}` cannot be read: {error}") from error
-        secret = text.removesuffix("\n").removesuffix("\r")
-        if not secret or len(text) > MAX_SECRET_BYTES or "\n" in secret:
+        value = text.removesuffix("\n").removesuffix("\r")
+        if not value or len(text) > MAX_SECRET_BYTES or "\n" in value:
             raise BuildError(f"the secret `{name}` must be one line that is not empty")
-        self.report.keep_secret(secret)
-        return secret
+        self.report.keep_secret(value)
+        return value
 
     def login(self, name: str) -> tuple[str, str]:
         """Return user and password of a secret that is `user:password`, or a token alone."""
-        secret = self.read(name)
-        user, found, password = secret.partition(":")
+        value = self.read(name)
+        user, found, password = value.partition(":")
         if not found:
-            return TOKEN_USER, secret
+            return TOKEN_USER, value
         self.report.keep_secret(password)
         return user, password
 
@@ -59,12 +58,26 @@ class Secrets:
 
         Empty for nobody in particular.
         """
-        told = []
+        told: list[list[object]] = []
         for name in sorted(names):
-            path = os.path.join(self.directory, name)
-            state = os.stat(path)
-            told.append([path, state.st_ino, state.st_size, state.st_mtime_ns])
+            place = self._place(name)
+            if place is None:
+                told.append([list(self.sources.command), name])
+                continue
+            state = os.stat(place)
+            told.append([place, state.st_ino, state.st_size, state.st_mtime_ns])
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16] if told else ""
+
+    def _place(self, name: str) -> str | None:
+        """Return the file of a secret; None where a command prints it."""
+        for source in self.sources.order:
+            if source == secret.COMMAND and self.sources.command:
+                return None
+            directory = self.sources.credentials if source == secret.CREDENTIALS else self.sources.directory
+            path = os.path.join(directory, name)
+            if directory and source != secret.COMMAND and os.path.exists(path):
+                return path
+        return None
 
     def basic(self, user: str, password: str) -> str:
         """Return the value of an `Authorization` header, hidden as well."""

@@ -20,6 +20,15 @@ from spooldadd.errors import BuildError
 Where = Annotated[str, AfterValidator(lambda path: os.path.abspath(path) if path else "")]
 
 
+class SignedFiles(BaseModel):
+    """What the signature of a spec covers in its bundle: nothing else may be used."""
+
+    model_config = ConfigDict(frozen=True)
+
+    files: str = Field(default="", description="The digest of all files beside the spec; empty: there are none.")
+    spec: str = Field(default="", description="The sha256 of the spec in it.")
+
+
 class Plan(BaseModel):
     """All that one build needs. Later releases may add keys, so unknown ones are passed over."""
 
@@ -29,6 +38,9 @@ class Plan(BaseModel):
     work_dir: Where = Field(description="The job's work directory, which exists.")
     cache_dir: Where = Field(description="The node's cache.")
     secrets_dir: Where = Field(default="", description="Where secrets are, one file each; empty: there are none.")
+    secrets: dict[str, object] | None = Field(
+        default=None, description="All places where secrets are, as `secret.Sources` has them; unset, `secrets_dir` alone."
+    )
     base_dirs: tuple[Where, ...] = Field(
         default=(), description="Where relative paths are looked for, in order: beside the spec, then the spool."
     )
@@ -36,6 +48,10 @@ class Plan(BaseModel):
     bundle: str = Field(default="", description="A tar whose files are looked for first; empty: there is none.")
     bundle_state: tuple[int, ...] = Field(
         default=(), description="Its size, time of change in nanoseconds and inode; one of another state is refused."
+    )
+    signed: SignedFiles | None = Field(default=None, description="What a signature says of the bundle; unset: none.")
+    sandbox: dict[str, object] | None = Field(
+        default=None, description="The sandbox that steps run in, as `confine.Rules` has it; unset: none."
     )
     redis_url: str = Field(default="", description="An index shared with other nodes; empty: none.")
     environ: dict[str, str] | None = Field(default=None, description="The job's variables; default: the builder's own.")

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from spooldadd import process
+from spooldadd import confine, process
 from spooldadd.environment.models import BuildStep
 from spooldadd.environment.report import Report
 from spooldadd.errors import BuildError
@@ -38,6 +38,7 @@ class Bench:
     report: Report
     output_fd: int
     keep_fds: tuple[int, ...] = ()
+    rules: confine.Rules | None = None  # of the sandbox that steps run in, where there is one
 
 
 def run_step(step: BuildStep, bench: Bench) -> None:
@@ -60,6 +61,8 @@ def run_step(step: BuildStep, bench: Bench) -> None:
 def _start(step: BuildStep, bench: Bench, shown: str) -> subprocess.Popen[bytes]:
     command = ["/bin/sh", "-c", step.command] if isinstance(step.command, str) else list(step.command)
     environ = {**bench.environ, **step.env}
+    if bench.rules is not None:
+        return _start_confined(command, environ, bench, bench.rules)
     try:
         return subprocess.Popen(
             [_program(command[0], environ, bench.work_dir), *command[1:]],
@@ -72,6 +75,32 @@ def _start(step: BuildStep, bench: Bench, shown: str) -> subprocess.Popen[bytes]
         )
     except OSError as error:
         raise BuildError(f"the step `{shown}` cannot be started: {error.strerror}") from error
+
+
+def _start_confined(
+    command: list[str], environ: Mapping[str, str], bench: Bench, rules: confine.Rules
+) -> subprocess.Popen[bytes]:
+    """Start a step in the sandbox of its job. Raises: `BuildError` where there is none."""
+    rules.shown = [*rules.shown, *confine.interpreter_of(environ)]
+    try:
+        cell = confine.Cell(rules, bench.work_dir, "")
+    except confine.CannotConfine as error:
+        raise BuildError(f"{error}; no step was run without") from error
+    try:
+        own = {name: value for name, value in environ.items() if name.startswith("SPOOLDADD_")}
+        words = cell.command(command, environ, bench.output_fd, own)
+        return subprocess.Popen(
+            words,
+            env=cell.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=bench.output_fd,
+            stderr=bench.output_fd,
+            pass_fds=(*bench.keep_fds, *cell.fds),
+        )
+    except OSError as error:
+        raise BuildError(f"the sandbox of a step cannot be started: {error.strerror}") from error
+    finally:
+        cell.close()
 
 
 def _program(name: str, environ: Mapping[str, str], work_dir: str) -> str:

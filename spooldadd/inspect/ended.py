@@ -58,6 +58,7 @@ def _fields(job: Job, meaning: str, directory: str, *, is_there: bool) -> list[t
         ("meaning", meaning),
         ("remedy", REMEDIES.get(str(job.result().get("outcome")), "")),
         ("node", node),
+        ("signed by", words.show(job.claim().get("signed_by", ""))),
         ("attempt", str(job.attempt() or "")),
         ("used", single.usage(job)),
         ("record", words.show(job.path)),

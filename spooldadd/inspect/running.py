@@ -31,6 +31,7 @@ def explain(job: Job, now: datetime.datetime) -> Explanation:
     sentence = f"it has run on `{node}` for {words.duration(ran_s)}, as attempt {job.attempt()}"
     fields = [
         ("since", holding.moment(since) if since else ""),
+        ("signed by", words.show(job.claim().get("signed_by", ""))),
         ("supervisor", supervision[1]),
         ("limits", ", ".join(_limit(key, value, ran_s) for key, value in limits.items()) or "none in its spec"),
         ("printed", words.size(printed_bytes)),

@@ -33,6 +33,7 @@ from spooldadd.spec.fields import (
     Text,
     Variable,
 )
+from spooldadd.spec.safety import SandboxPath, SecretUses, UsedSecrets, check_variables
 from spooldadd.units import format_duration
 
 # The outcomes after which another attempt may help. Not `lost`: that is what `restartable` decides.
@@ -174,6 +175,35 @@ class PlaceTable(Table):
         return Place(self.node, self.labels, needs)
 
 
+class Sandbox(Table):
+    """What the command is kept from. In a spec: what it shall be kept from; in the configuration: what each job is."""
+
+    network: bool | None = Field(
+        default=None, description="`false`: no network but a loopback of its own. Unset, as the node says, else all of it."
+    )
+    system: Literal["writable", "read-only"] | None = Field(
+        default=None,
+        description="`read-only`: nothing can be changed but the work directory and `write`; few devices, an empty `/run`.",
+    )
+    tmp: Literal["shared", "private"] | None = Field(
+        default=None,
+        description="`private`: `/tmp` and `/var/tmp` of its own. Unset, `private` where `system` is `read-only`.",
+    )
+    processes: Literal["shared", "private"] | None = Field(
+        default=None, description="`private`: it sees and signals its own processes only."
+    )
+    home: Literal["writable", "read-only", "hidden"] | None = Field(
+        default=None,
+        description="What the job may do in the home directory. Unset, `read-only` where `system` is `read-only`.",
+    )
+    read: Annotated[tuple[SandboxPath, ...], Field(strict=False)] = Field(
+        default=(), description="Paths that are seen all the same, read-only, where `home` or `tmp` hides them."
+    )
+    write: Annotated[tuple[SandboxPath, ...], Field(strict=False)] = Field(
+        default=(), description="Paths that can be changed all the same."
+    )
+
+
 class Keep(Table):
     """What remains of the work directory."""
 
@@ -233,6 +263,12 @@ class Spec(Table):
     retry: Retry = Field(default_factory=Retry, description="Whether a failed attempt is followed by another.")
     run: Run = Field(default_factory=Run, description="When and how the command is started.")
     place: PlaceTable = Field(default_factory=PlaceTable, description="Which nodes may run the job; unset, any.")
+    secrets: UsedSecrets = Field(
+        default_factory=SecretUses,
+        description="Secrets of the node for the job: the name it has in the job, and its name on the node, or "
+        '`{ name = "…", environ = true }`. The job finds a file, named by `NAME_FILE`.',
+    )
+    sandbox: Sandbox = Field(default_factory=Sandbox, description="What the command is kept from; needs bubblewrap there.")
     keep: Keep = Field(default_factory=Keep, description="What remains of the work directory.")
     notify: Notify = Field(default_factory=Notify, description="Who is told how the job ended.")
 
@@ -256,6 +292,12 @@ class Spec(Table):
         copy._source = source
         copy._script = script
         return copy
+
+    @field_validator("secrets")
+    @classmethod
+    def _secrets_are_not_hidden(cls, value: SecretUses, info: ValidationInfo) -> SecretUses:
+        check_variables(value, info.data.get("env", ()))
+        return value
 
     @field_validator("config")
     @classmethod
