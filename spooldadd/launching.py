@@ -22,10 +22,12 @@ from spooldadd import (
     trust,
     workdir,
 )
+from spooldadd.admission import Admission, Admitted, NotAdmitted, bind
 from spooldadd.backlog import Entry
 from spooldadd.bundle import Brought
 from spooldadd.config import Config
 from spooldadd.errors import ClaimLost
+from spooldadd.kit import SUFFIX as SECRETS
 from spooldadd.log import Log
 from spooldadd.notices import Notices
 from spooldadd.placement import NOTHING, Offer, Place, objections
@@ -75,6 +77,7 @@ class Launching:
         self._is_far = filesystem.is_network(filesystem.kind(the_spool.places.root))
         self._offer = Offer(config.node, frozenset(config.labels), config.capacity.needs())
         self.usage = Usage(the_spool.places, config.node, self._offer.capacity)
+        self.admission = Admission(the_spool.places, config, sync=the_spool.sync)
         self._synced: Synced | None = None
         if is_synced(the_spool.format):
             self._synced = Synced(the_spool, log, config.intake.suffixes, time.time)
@@ -159,6 +162,7 @@ class Launching:
         try:
             spec = self._parsed(claimed, found)
             self._refuse_misplaced(spec)
+            admitted = self._admitted(claimed, found, spec.queue)
             plan = make_plan(spec, claimed, self._spool.places.root, self._work_root, self._config, brought)
         except InvalidSpec as error:
             raise self._invalid(error) from error
@@ -170,6 +174,8 @@ class Launching:
         plan.spool_id = self._spool.format.id
         plan.is_shared, plan.is_far = self._spool.format.kind == mark.SHARED, self._is_far
         plan.telling = self.notices.telling(spec, claimed.job)
+        if admitted is not None:
+            bind(plan, admitted)
         return plan
 
     def put_back(self, claimed: spool.Claim, reason: str) -> None:
@@ -275,6 +281,13 @@ class Launching:
         if found.fault:
             raise Refused(f"`{self._shown(claimed)}` {found.fault}")
         return found
+
+    def _admitted(self, claimed: spool.Claim, found: intake.Look, queue: str) -> Admitted | None:
+        """Look at the signature of the bytes that run. Raises: Refused; OSError."""
+        try:
+            return self.admission.admit(found.data or b"", queue, (claimed.job, claimed.path, claimed.attempt))
+        except NotAdmitted as error:
+            raise Refused(f"`{self._shown(claimed, found)}` {error}") from error
 
     def _refuse_misplaced(self, spec: Spec) -> None:
         """Raises: Refused. Only a synced spool gives us what does not fit: there it is ours, and nobody else's, for good."""

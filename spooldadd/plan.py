@@ -40,6 +40,12 @@ class Limits:
         self.tasks: int | None = None
 
 
+class Equipment:
+    """What a supervisor makes ready for one attempt: see `kit`."""
+
+    __slots__ = ()
+
+
 class Plan:
     """One attempt, ready to run."""
 
@@ -59,6 +65,7 @@ class Plan:
         "job",
         "keep_files",
         "keep_workdir",
+        "kit",
         "limits",
         "name",
         "node",
@@ -66,7 +73,11 @@ class Plan:
         "queue",
         "record",
         "root",
+        "sandbox",
         "script",
+        "secret_sources",
+        "secrets",
+        "signed_by",
         "split_output",
         "spool_id",
         "stdin",
@@ -94,6 +105,11 @@ class Plan:
         self.stdin = b""
         self.config: bytes | None = None
         self.script: tuple[str, bytes] | None = None  # name and bytes of a file to put into the work directory
+        self.secrets: list[tuple[str, str, bool]] = []  # name for the job, name on the node, also as a variable
+        self.secret_sources: dict[str, object] = {}
+        self.sandbox: dict[str, object] | None = None  # `confine.Rules`, where there is one
+        self.kit: Equipment | None = None  # what the supervisor made of these; never on the wire
+        self.signed_by = ""  # who signed the spec, where this node looks at signatures
         self.work_dir = ""  # made for this attempt, on the node's own disk
         self.build: bytes | None = None  # what the builder is told; None where nothing has to be built
         self.cache_dir = ""

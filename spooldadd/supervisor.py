@@ -18,7 +18,21 @@ import signal
 import socket
 import time
 
-from spooldadd import building, cgroup, durable, fence, filing, layout, lifecycle, notice, process, record, spawn, workdir
+from spooldadd import (
+    building,
+    cgroup,
+    durable,
+    fence,
+    filing,
+    kit,
+    layout,
+    lifecycle,
+    notice,
+    process,
+    record,
+    spawn,
+    workdir,
+)
 from spooldadd.channel import receive
 from spooldadd.ending import Ending, add_to_log, cut_logs, exit_fields, judge
 from spooldadd.errors import ClaimLost, SpoolError
@@ -142,8 +156,9 @@ class Attempt:
             return self._run_job(logs)
         finally:
             self.eye.close()
+            kit.release(self.plan)
             for fd in {*logs, *self.built.hold_fds}:
-                os.close(fd)
+                durable.close(fd)
 
     def _run_job(self, logs: tuple[int, int]) -> dict[str, object]:
         ending = Ending()
@@ -168,9 +183,9 @@ class Attempt:
         try:
             pid = self._persist("spool-trouble", lambda: start_job(self.plan, logs, paths, leaf))
         except spawn.CannotStart as error:
-            ending.status = error.exit_code << 8
+            ending.status = error.exit_code << 8 if error.exit_code else None
             add_to_log(logs[1], f"{error}\n")
-            return self._conclude(lifecycle.EXIT, str(error), ending)
+            return self._conclude(error.outcome, str(error), ending)
         self._say_started(pid)
         watch_job(self.plan, pid, logs, self.eye, ending, leaf)
         fence.refuse_lost(ending.verdict)
@@ -235,10 +250,10 @@ class Attempt:
         plan = self.plan
         duration_s = (ending.ended or time.monotonic()) - self.started
         kept = self._persist("filing-waits", self._keep)
-        if outcome != lifecycle.SUCCESS and os.path.lexists(os.path.join(self.record, layout.CANCEL)):
+        if outcome != lifecycle.SUCCESS and durable.is_listed(os.path.join(self.record, layout.CANCEL)):
             outcome, sentence = lifecycle.CANCELLED, "it was cancelled while it ran"  # it ended by itself a moment before
         decision = lifecycle.decide(outcome, plan.attempt, plan.policy, random.random())
-        result = header(plan, decision.state, outcome, sentence)
+        result = header(plan, decision.state, outcome, kit.hide(plan, sentence))
         result |= exit_fields(ending.status)
         result |= {
             "submitted_at": record.moment(plan.submitted_at_s),
@@ -249,7 +264,7 @@ class Attempt:
             "cpu_s": round(ending.cpu_s, 3),
             "max_rss_bytes": ending.max_rss_bytes or ending.at_most_rss_bytes or None,
             "memory_peak_bytes": ending.memory_peak_bytes,
-            "kept": kept or None,
+            "kept": [kit.hide(plan, name) for name in kept] or None,
             "workdir": plan.work_dir if self._stays(outcome) else None,
             "environment": self.built.environment or None,
         }
@@ -313,7 +328,7 @@ class Attempt:
 
     def _let_go(self) -> None:
         filing.remove_lock(self.places, self.plan.record)
-        os.close(self.lease)
+        durable.close(self.lease)
 
     def _clean_up(self, result: dict[str, object]) -> None:
         if "workdir" in result and result["workdir"] is not None:
@@ -339,11 +354,12 @@ def start_job(plan: Plan, logs: tuple[int, int], paths: tuple[str, str], leaf: c
         raise spawn.CannotStart(sentence, spawn.NOT_EXECUTABLE) from error
     streams = spawn.Streams(spawn.open_stdin(plan.stdin), *logs)
     try:
-        program = spawn.find_program(plan.command, environ)
+        program, command = kit.equip(plan, environ, paths, streams)
         if limits or leaf is not None:
-            return spawn.spawn_limited(program, plan.command, environ, streams, limits, leaf)
-        return spawn.spawn(program, plan.command, environ, streams)
+            return spawn.spawn_limited(program, command, environ, streams, limits, leaf)
+        return spawn.spawn(program, command, environ, streams)
     finally:
+        kit.started(plan)
         os.chdir("/")  # or nobody could remove the directory or unmount what it is on
         os.close(streams.stdin)
 
@@ -381,11 +397,12 @@ def watch_job(
     else:
         tree.end(plan.limits.kill_after_s, guard.is_flooded)
     ending.status = tree.status
+    kit.settle(plan, ending)
     ending.cpu_s = tree.cpu_s
     ending.max_rss_bytes, ending.at_most_rss_bytes = tree.max_rss_bytes, tree.at_most_rss_bytes
     ending.note_group(leaf)
     ending.stopped = tree.is_told_to_stop
-    ending.oom_kills = process.out_of_memory_kills() - ending.oom_kills if _is_killed(tree.status) else 0
+    ending.oom_kills = process.out_of_memory_kills() - ending.oom_kills if _is_killed(ending.status) else 0
 
 
 def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, object]:
@@ -399,6 +416,7 @@ def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, objec
         "reason": reason,
         "attempt": plan.attempt,
         "node": plan.node,
+        **({"signed_by": plan.signed_by} if plan.signed_by else {}),
     }
 
 
