@@ -24,6 +24,8 @@ START = (
 )
 # Above what a lock call on a share took while its server restarted, with which a doctor's patience ends.
 ANSWER_S = 20.0
+# A side begins as a program: a tenth of a second as a rule, and much longer on a machine that is busy with jobs.
+BEGIN_S = 60.0
 # A letter may take as long as a file needs to be seen, there and back: 20 s on sshfs, 30 s on NFS 3.
 ROAD_S = 90.0
 
@@ -52,6 +54,7 @@ class Child:
         self._base = base
         self._process: subprocess.Popen[bytes] | None = None
         self._read = b""
+        self._has_answered = False
 
     def send(self, question: str, *arguments: object) -> None:
         """Ask, and do not wait for the answer. Raises: Hung."""
@@ -70,7 +73,9 @@ class Child:
         """Return the answer to the oldest question. Raises: Hung."""
         assert self._process is not None
         assert self._process.stdout is not None
-        end, fd = time.monotonic() + within_s, self._process.stdout.fileno()
+        fd = self._process.stdout.fileno()
+        within_s += 0.0 if self._has_answered else BEGIN_S
+        end = time.monotonic() + within_s
         while b"\n" not in self._read:
             ready, _, _ = select.select([fd], [], [], max(0.0, end - time.monotonic()))
             data = os.read(fd, 65536) if ready else b""
@@ -78,6 +83,7 @@ class Child:
                 self.kill()
                 raise Hung(f"no answer within {within_s:g} s")
             self._read += data
+        self._has_answered = True
         line, _, self._read = self._read.partition(b"\n")
         return json.loads(line)
 
@@ -98,6 +104,7 @@ class Child:
                         pass  # what was not written yet has nobody to read it
             self._process = None
         self._read = b""
+        self._has_answered = False
 
     def _start(self) -> None:
         command = [sys.executable, "-I", "-c", START, PACKAGE_PARENT, self._base]
