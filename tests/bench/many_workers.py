@@ -1,0 +1,78 @@
+"""Many workers, one queue: jobs of `/bin/true` a second, and how many claims are lost to another worker.
+
+    python -m tests.bench.many_workers [WORKERS [JOBS]]
+
+Each worker is a process of its own under a node name of its own, one job wide, on one directory of kind `shared`. The same
+jobs are run by one worker first. Every worker is let settle before the jobs are dropped, all at once, as a burst.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from spooldadd import mark
+from tests.support import Node, until
+
+SPEC = 'command = ["/bin/true"]\n'
+ENVIRON = {"SPOOLDADD_INTAKE__SETTLE": "0s", "SPOOLDADD_INTAKE__SCAN_INTERVAL": "3s", "SPOOLDADD_TAKEOVER__AFTER": "30s"}
+
+
+def run(workers: int, jobs: int) -> tuple[float, float]:
+    """Return jobs a second and the part of claims that were lost."""
+    root = Path(tempfile.mkdtemp(prefix="spooldadd-bench-"))
+    node = Node(root, environ=ENVIRON, kind=mark.SHARED, durability="process")
+    try:
+        (node.spool / "paused").touch()
+        for number in range(workers):
+            start(node, f"node-{number}")
+        until(lambda: node.said().count("event=worker-started") == workers, "all have started", 300)
+        until(
+            lambda: len(list((node.spool / ".spool" / "proofs").glob("*.toml"))) == workers or workers == 1, "all met", 300
+        )
+        staging = root / "staging"
+        staging.mkdir()
+        for number in range(jobs):
+            (staging / f"job-{number}.toml").write_text(SPEC)
+        for path in sorted(staging.iterdir()):
+            path.rename(node.spool / path.name)
+        began = time.monotonic()
+        (node.spool / "paused").unlink()
+        until(lambda: len(list((node.spool / "done").iterdir())) == jobs, "all are done", 900)
+        took_s = time.monotonic() - began
+        said = node.said()
+        lost, claimed = len(re.findall("event=claim-lost", said)), len(re.findall("event=claimed", said))
+        assert claimed == jobs, (claimed, jobs)
+        return jobs / took_s, lost / (claimed + lost)
+    finally:
+        node.close()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def start(node: Node, name: str) -> None:
+    """Start a worker without waiting for it."""
+    with node.log.open("ab") as log:
+        command = [*node.command, "worker", str(node.spool), "--node", name, "--jobs", "1"]
+        environ = {**node.environ, "SPOOLDADD_LOG__LEVEL": "debug"}
+        worker = subprocess.Popen(
+            command, stderr=log, stdout=log, stdin=subprocess.DEVNULL, env=environ, start_new_session=True
+        )
+    node.workers.append(worker)
+
+
+def main(arguments: list[str]) -> None:
+    """Measure one worker, then many."""
+    workers, jobs = ([int(argument) for argument in arguments] + [40, 2000][len(arguments) :])[:2]
+    print(f"{'workers':>8} {'jobs/s':>8} {'lost claims':>12}")
+    for count in (1, workers):
+        rate, lost = run(count, jobs)
+        print(f"{count:8d} {rate:8.0f} {lost:12.1%}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
