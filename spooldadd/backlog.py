@@ -22,7 +22,7 @@ Rank = tuple[int, float, str]
 
 # So many jobs with needs of different amounts are looked at before the rest of them has to wait for those: a look costs a
 # microsecond or two, and is made for every job that is started.
-MOST_LACKING: Final = 64
+MOST_LACKING: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +201,8 @@ class Backlog:
                 return entry
             self.is_lacking = True
             left = left.minus(entry.needs)  # kept for this one, whoever comes behind it
+            if max(left) <= 0:
+                return None
         return None
 
     def _needy(self, queue: _Queue, taken: list[tuple[_Queue, _Place, Needs]]) -> Iterator[tuple[_Place, Entry]]:

@@ -21,18 +21,28 @@ NODE = "here"
 LINE = 'echo "$SPOOLDADD_ATTEMPT" >> "$LINES"'
 # The kernel gives out no pid this high on a machine with its usual settings.
 DEAD_PID = 4_194_000
-CONFIG = config.load(None, environ={"SPOOLDADD_INTAKE__SETTLE": "0s", "SPOOLDADD_NODE": NODE, "SPOOLDADD_JOBS": "2"})
+CONFIG = config.load(
+    None,
+    environ={
+        "SPOOLDADD_INTAKE__SETTLE": "0s",
+        "SPOOLDADD_NODE": NODE,
+        "SPOOLDADD_JOBS": "2",
+        "SPOOLDADD_CAPACITY__GPUS": "1",
+    },
+)
 
 
 class Bench:
     """One spool with one job that appends the number of its attempt to a file."""
 
-    def __init__(self, durability: str = "power") -> None:
+    def __init__(self, durability: str = "power", kind: str = mark.LOCAL) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="spooldadd-fault-"))
         self.spool_path = self.root / "spool"
         self.lines_path = self.root / "lines"
         self.log_path = self.root / "log"
-        mark.create(str(self.spool_path), durability=durability)
+        self.kind = kind
+        nodes = (NODE,) if kind == mark.SYNCED else ()
+        mark.create(str(self.spool_path), durability=durability, kind=kind, nodes=nodes)
         self.config = CONFIG.model_copy(update={"work_dir": str(self.root / "work")})
         self.environ = planning.base_environ(self.config, {**os.environ, "LINES": str(self.lines_path)})
         self.log = Log(os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC))
@@ -139,7 +149,7 @@ class Bench:
         finished = [*(root / "done").iterdir(), *(root / "failed").iterdir()]
         found = [f"{len(finished)} finished records: {finished}"] if len(finished) != 1 else []
         for place in ("running", "waiting", ".spool/locks"):
-            found += [f"left in {place}: {name}" for name in os.listdir(root / place)]
+            found += [f"left in {place}: {name}" for name in os.listdir(root / place) if name != f"@{NODE}.lock"]
         found += [f"not claimed: {path}" for path in self._waiting_specs()]
         temporary = [path for path in root.rglob("*") if durable.is_temporary(path.name)]
         found += [f"a temporary file stays: {path.relative_to(root)}" for path in temporary]
@@ -155,7 +165,7 @@ class Bench:
         found = [f"an attempt ran twice: {ran}"] if len(set(ran)) != len(ran) else []
         if (path / layout.SPEC).read_bytes() != self.dropped:
             found.append("the spec is not what was submitted")
-        node = layout.inbox_node(self.key)
+        node = layout.inbox_node(self.key) or (NODE if self.kind == mark.SYNCED else "")
         if layout.bound_nodes(os.listdir(path)) != ([node] if node else []):
             found.append(f"it is not noted that only `{node}` may run it: {sorted(os.listdir(path))}")
         result, claimed = record.read_table(str(path / layout.RESULT)), record.read_table(str(path / layout.CLAIM))

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from spooldadd import lifecycle, record, supervisor
+from spooldadd import lifecycle, mark, record, supervisor
 from spooldadd.channel import hand_over
 from spooldadd.launching import Refused
 from spooldadd.plan import to_wire
@@ -18,6 +18,7 @@ ONCE = f"""command = '{LINE}'\n"""
 FAILS = f"""command = '{LINE}; echo partial > kept.txt; exit 3'\n[keep]\nfiles = ["kept.txt"]\n"""
 AGAIN = f"""command = '{LINE}; test "$SPOOLDADD_ATTEMPT" -ge 2'\n[retry]\nattempts = 3\nbackoff = "10ms"\n"""
 RESTARTABLE = f"""command = '{LINE}'\nrestartable = true\n[config]\nkey = "value"\n"""
+NEEDS_GPU = f"""command = '{LINE}; test "$SPOOLDADD_GPUS" = 0'\n[place]\nrequires = {{ gpus = 1 }}\n"""
 INVALID = """command = ["true"]\ncomand = 1\n"""
 
 SUCCESS, LOST, EXIT, INVALID_OUTCOME = lifecycle.SUCCESS, lifecycle.LOST, lifecycle.EXIT, lifecycle.INVALID
@@ -34,6 +35,7 @@ class Scene:
     before: Callable[[Bench], object] = field(default=lambda bench: None)
     runs: frozenset[int] = frozenset({1})  # how often the job may have run in the end
     key: str = "one.toml"  # where it is dropped
+    kind: str = mark.LOCAL
 
     def problems(self, bench: Bench) -> list[str]:
         """What is wrong when all is over."""
@@ -180,6 +182,9 @@ SCENES = [
     Scene("put-back", ONCE, _put_back, ONLY_SUCCESS),
     Scene("claim-from-an-inbox", ONCE, _claim, ONLY_SUCCESS, key=IN_INBOX),
     Scene("put-back-into-an-inbox", ONCE, _put_back, ONLY_SUCCESS, key=IN_INBOX),
+    Scene("claim-in-a-synced-spool", ONCE, _claim, ONLY_SUCCESS, kind=mark.SYNCED),
+    Scene("refuse-in-a-synced-spool", INVALID, _refuse, frozenset({INVALID_OUTCOME}), runs=frozenset({0}), kind=mark.SYNCED),
+    Scene("claim-what-takes-a-gpu", NEEDS_GPU, _claim, ONLY_SUCCESS),
     Scene("claim-again-for-one-node", AGAIN, _claim_waiting, ONLY_SUCCESS, _run_once, frozenset({2}), IN_INBOX),
     Scene("requeue", ONCE, _requeue, ONLY_SUCCESS),
     Scene("recover-what-was-never-started", ONCE, _recover, ONLY_SUCCESS, _leave_claimed),
