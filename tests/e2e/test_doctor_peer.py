@@ -78,3 +78,15 @@ def test_an_examination_that_is_killed_leaves_nothing(node):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     until(lambda: not sessions(node), "its side removed what it had made")
+
+
+def test_the_worker_of_the_other_node_answers(node):
+    mark = node.spool / ".spool" / "format.toml"
+    mark.write_text(mark.read_text().replace('kind = "local"', 'kind = "shared"'))
+    node.start("--node", "right")
+    done = node.run("doctor", "--peer", "right", "--json")
+    assert json.loads(done.stdout)["peer"]["measured"]["locks"] == "shared"
+    assert "event=probe node=left" in node.said()
+    proofs = node.spool / ".spool" / "proofs"
+    until(lambda: (proofs / "right.toml").exists(), "the other side wrote it down, too")
+    assert "locks were proven shared with `right`" in node.run("doctor", check=False).stdout
