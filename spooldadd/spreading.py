@@ -17,6 +17,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+from spooldadd import layout
 from spooldadd.backlog import Entry, Rank
 
 # How long an entry may be passed over before others than its node take it, and as much again, spread by node and key.
@@ -51,7 +52,9 @@ class Spread:
 
     def is_mine(self, entry: Entry) -> bool:
         """Tell whether this entry is ours to take first."""
-        return self.is_alone or self._node_of(entry.key) == self._own or self._is_overdue(entry)
+        if self.is_alone or (not entry.is_record and layout.inbox_node(entry.key)):  # we see no inbox but our own
+            return True
+        return self._node_of(entry.key) == self._own or self._is_overdue(entry)
 
     def order(self, entry: Entry) -> Rank:
         """Return what the backlog sorts by."""
