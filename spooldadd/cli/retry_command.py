@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
     elif options.all_failed:
         found = _failed(the_spool, options.since, and_waiting=options.now)
         found = [job for job in found if options.node in (None, job.result().get("node"))]
+        found = [job for job in found if options.force or not _was_sent_back(job)]
     else:
         found = choosing.find_all(the_spool, options.jobs)
     own = [job for job in found if not _is_foreign(job)]
@@ -78,6 +79,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _is_foreign(job: Job) -> bool:
     return job.is_finished and os.path.lexists(os.path.join(job.path, layout.MANIFEST))
+
+
+def _was_sent_back(job: Job) -> bool:
+    return os.path.lexists(os.path.join(job.path, layout.RETURNED))
 
 
 def _send_back(the_spool: Spool, found: list[Job], options: argparse.Namespace) -> bool:

@@ -60,11 +60,17 @@ def run(options: argparse.Namespace) -> int:
     limit = _limit(options)
     found = [] if options.summary else _wanted(listing, options, limit)
     if options.json:
-        table = summary.summary(places, nodes, listing)
-        common.print_json(table if options.summary else {**table, "jobs": [job.table() for job in found]})
+        _print_json(places, listing, found, nodes if options.summary else None)
         return 0
     _print_all(places, listing.counts(), found, nodes, limit)
     return 0
+
+
+def _print_json(places: Layout, listing: Listing, found: list[Job], nodes: list[workers.Node] | None) -> None:
+    if nodes is not None:
+        common.print_json(summary.summary(places, nodes, listing))
+        return
+    common.print_json({"spool": places.root, "counts": listing.counts(), "jobs": [job.table() for job in found]})
 
 
 def _at_least_none(text: str) -> int:

@@ -6,7 +6,7 @@ import datetime
 import os
 
 from spooldadd import layout
-from spooldadd.inspect import attempts, holding, words
+from spooldadd.inspect import attempts, holding, travel, words
 from spooldadd.inspect.job import Job
 
 # What a spec with errors was told; a screen holds it, and the file holds the rest.
@@ -16,7 +16,7 @@ MAX_PROBLEM_BYTES = 20_000
 def describe(job: Job, now: datetime.datetime) -> list[str]:
     """Return the lines: the job and its state first, then what is known, then its attempts and errors."""
     head = f"{words.show(job.id)}  {_state(job)}"
-    fields = [*_why(job, now), *_who(job), *_when(job, now), *_where(job)]
+    fields = [*_why(job, now), *_who(job), *_when(job, now), *_where(job), *_travelled(job)]
     return [head, *words.pairs(fields), *_attempts(job), *_problems(job)]
 
 
@@ -57,6 +57,13 @@ def _who(job: Job) -> list[tuple[str, str]]:
     fields = [(name, words.show(table.get(name, ""))) for name in ("queue", "node", "attempt")]
     pids = [f"{what} {table[key]}" for what, key in (("supervisor", "supervisor_pid"), ("job", "job_pid")) if key in table]
     return [*fields, ("processes", ", ".join(pids))]
+
+
+def _travelled(job: Job) -> list[tuple[str, str]]:
+    """Where its record came from, where it was sent, and where its spec was sent back to."""
+    if job.is_drop:
+        return []
+    return [(what, words.show(where)) for what, where in travel.journeys(job.path)]
 
 
 def _when(job: Job, now: datetime.datetime) -> list[tuple[str, str]]:

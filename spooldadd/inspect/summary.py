@@ -14,7 +14,7 @@ from spooldadd.layout import Layout
 
 
 def summary(places: Layout, nodes: list[workers.Node], listing: Listing) -> dict[str, object]:
-    """Return counts, whether all is paused, and each node, as `status --json` has them."""
+    """Return counts, whether all is paused, and each node, as `status --summary --json` has them."""
     return {
         "spool": places.root,
         "counts": listing.counts(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 
+from spooldadd import layout
 from spooldadd.inspect import tables, words
 from spooldadd.inspect.listing import entries
 from spooldadd.layout import Layout
@@ -33,6 +34,22 @@ def waiting(table: tables.Table, now: datetime.datetime) -> str:
     records = "1 record waits" if count == 1 else f"{count} records wait"
     away = words.duration(max(0.0, (now - since).total_seconds()))
     return f"{records} on node `{table.get('node')}` for the master `{table.get('to')}`, for {away}: {table.get('error')}"
+
+
+def journeys(record: str) -> list[tuple[str, str]]:
+    """Say where a record came from, which master has it, and where its spec went again; what does not apply is left out."""
+    came, sent, back = (
+        tables.read(os.path.join(record, name)) for name in (layout.MANIFEST, layout.UPLOADED, layout.RETURNED)
+    )
+    found = []
+    if came:
+        how = "it was sent from" if came.get("source") == "upload" else "it was collected from"
+        found.append(("came from", f"{how} `{came.get('address') or came.get('node')}`, where it is `{came.get('job')}`"))
+    if sent:
+        found.append(("sent to", str(sent.get("to"))))
+    if back:
+        found.append(("sent back", f"to `{back.get('node')}`, as `{back.get('job')}`"))
+    return found
 
 
 def notices(places: Layout) -> list[str]:

@@ -17,6 +17,7 @@ from spooldadd.config import Config
 from spooldadd.log import Log
 from spooldadd.remote import incoming, program
 from spooldadd.spool import Spool
+from spooldadd.timers import BEAT_S
 
 PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # Runs the package that lies beside us, however it was installed, and nothing from the current directory.
@@ -80,7 +81,8 @@ class Courier:
         if is_due or (now >= self._look_at and self._has_arrivals(now)):
             self._start(now)
         if now >= self._look_at:
-            self._look_at = now + ARRIVED_S
+            has_ever = os.path.isdir(self._places.incoming)
+            self._look_at = now + (ARRIVED_S if has_ever else BEAT_S)  # with the heartbeat, no wake-up of its own
 
     def is_through(self, now: float) -> bool:
         """Tell a worker that drains whether it may go: what ended was sent, or there was a moment for it."""

@@ -108,8 +108,8 @@ class Rsync:
     def _ask(self, target: Target, arguments: Iterable[str], timeout_s: float | None) -> Answer:
         if not target.host:
             return _run(["/bin/sh", "-c", target.on_host(*arguments)], b"", self._environ(), timeout_s)
-        line = target.on_host(*arguments)
-        return _run([*self.shell_words(), target.host.replace("[", "").replace("]", ""), line], b"", self._environ(), timeout_s)
+        host = target.host.replace("[", "").replace("]", "")  # rsync wants them around an address, ssh does not
+        return _run([*self.shell_words(), host, target.on_host(*arguments)], b"", self._environ(), timeout_s)
 
     def shell_words(self) -> list[str]:
         """Return the ssh command, as words."""

@@ -106,9 +106,26 @@ def test_a_failed_job_goes_back_to_its_node_and_only_once(world, spec):
     refused = world.master.run("retry", job, check=False)
     assert refused.returncode == 1
     assert again in refused.stderr
+    assert again in world.master.run("status", job).stdout
+    assert json.loads(world.master.run("failures", "--node", "n2", "--json").stdout)["causes"] == []
     here = world.master.run("retry", "--here", "--force", job).stdout.strip()
     assert (world.master.spool / f"{here}.toml").exists()
     (world.master.spool / f"{here}.toml").unlink()
+
+
+def test_a_node_that_is_away_gets_its_job_back_later(world, spec):
+    ((_, job),) = pushed(world.master.run("push", spec("later", 'command = "false"\n'), "n2"))
+    world.nodes["n2"].wait_finished("later")
+    world.master.run("collect", "n2")
+    world.server.stop()
+    try:
+        away = world.master.run("retry", job, check=False)
+    finally:
+        world.server.start()
+    assert away.returncode == 1
+    assert "cannot be reached now" in away.stderr
+    assert "--here" in away.stderr
+    assert world.master.run("retry", "--all-failed", "--node", "n2").stdout.startswith("later.")
 
 
 def test_wait_says_how_a_job_ended_on_its_node(world, spec):
