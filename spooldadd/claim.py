@@ -59,7 +59,14 @@ def take_new(places: Layout, record: str, holder: Holder) -> int:
     Raises: OSError; then no lock file is left.
     """
     path = places.lock(record)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, LOCK_MODE)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags | os.O_EXCL, LOCK_MODE)
+    except FileExistsError:  # nobody else draws this name: our own call was repeated, and its first answer lost
+        fd = os.open(path, flags, LOCK_MODE)
+    if os.fstat(fd).st_size:
+        os.close(fd)
+        raise FileExistsError(errno.EEXIST, "this lock file is somebody else's", path)
     try:
         if not lock_descriptor(fd, blocking=False) or not _leads_to(path, fd):
             # Whoever removes stale locks came between our open and our lock, and removes it.
@@ -68,7 +75,7 @@ def take_new(places: Layout, record: str, holder: Holder) -> int:
         durable.write_all(fd, flat(fields).encode())
     except OSError:
         if _leads_to(path, fd):
-            os.unlink(path)
+            durable.unlink_if_there(path)
         os.close(fd)
         raise
     return fd

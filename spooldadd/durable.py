@@ -77,7 +77,7 @@ def write_new_by(path: str, fill: Callable[[int], None], *, sync: bool, mode: in
         finally:
             os.close(fd)  # may fail, too: a network file system tells only then that there was no room
     except BaseException:
-        os.unlink(path)
+        unlink_if_there(path)
         raise
 
 
@@ -90,16 +90,26 @@ def write(path: str, data: bytes, *, sync: bool, mode: int = FILE_MODE) -> None:
     temporary = os.path.join(directory, f"{TEMPORARY}{os.getpid()}-{name}"[:250])
     try:
         write_new(temporary, data, sync=sync, mode=mode)
-    except FileExistsError:  # a process of our pid died here before
-        os.unlink(temporary)
+    except FileExistsError:  # a process of our pid died here before, or NFS answers a repeated call
+        unlink_if_there(temporary)
         write_new(temporary, data, sync=sync, mode=mode)
     try:
         os.rename(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
+    except OSError as error:
+        if not is_done_all_the_same(error, temporary, path):
+            unlink_if_there(temporary)
+            raise
     if sync:
         sync_directory(directory)
+
+
+def is_done_all_the_same(error: OSError, source: str, target: str) -> bool:
+    """Tell whether a rename to a name of ours has happened, though its answer says that there was nothing to rename.
+
+    A network file system that repeats a call whose answer was lost finds it done, and says so in this way.
+    """
+    is_lie = error.errno in (errno.ENOENT, errno.ESTALE)
+    return is_lie and not os.path.lexists(source) and os.path.lexists(target)
 
 
 def sync_move(source: str, target: str) -> None:
@@ -152,8 +162,12 @@ def rename_new(source: str, target: str) -> None:
     """
     number = _rename_no_replace(os.fsencode(source), os.fsencode(target))
     if number in (errno.EINVAL, errno.ENOSYS):  # NFS, for one; there two names are seen for a moment
-        os.link(source, target, follow_symlinks=False)
-        os.unlink(source)
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            if not os.path.samestat(os.lstat(source), os.lstat(target)):  # else our own call was repeated
+                raise
+        unlink_if_there(source)
     elif number:
         raise OSError(number, os.strerror(number), source, None, target)
 

@@ -64,18 +64,32 @@ def remove_lock(places: layout.Layout, record: str) -> None:
 
 def _rename(source: str, target: str) -> str:
     """Rename; where a record of that very job id stands already, file beside it: two nodes may have drawn one id."""
+    own = _identity(source)
     for _ in range(10):
         try:
             os.rename(source, target)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ESTALE) and _is_filed(source, target):
-                return target
+            if _is_filed(source, target) or (own is not None and _identity(target) == own and not _has_claim(target)):
+                return target  # an earlier try did it, or the answer to this one lied
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
             target = f"{target.rpartition('.')[0]}.{names.random_part()}"
         else:
             return target
     raise OSError(errno.EEXIST, "no free name", target)
+
+
+def _has_claim(record: str) -> bool:
+    """One that goes back unstarted has none; of all others the claim's token says whose they are."""
+    return os.path.lexists(os.path.join(record, layout.CLAIM))
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _is_filed(source: str, target: str) -> bool:

@@ -171,7 +171,7 @@ def rotate(record: str, attempt: int, *, sync: bool) -> None:
     # The claim goes last: until then it still says which attempt the other files belong to.
     for entry in sorted(left, key=lambda name: (name == layout.CLAIM, name)):
         if not durable.is_temporary(entry):
-            os.rename(os.path.join(record, entry), os.path.join(target, entry))
+            _move(os.path.join(record, entry), os.path.join(target, entry))
     if sync:
         durable.sync_directory(target)
         durable.sync_directory(os.path.dirname(target))
@@ -187,6 +187,14 @@ def _make_directory(path: str) -> None:
             return
         os.rename(path, f"{path}.{names.random_part()}")
         os.mkdir(path)
+
+
+def _move(source: str, target: str) -> None:
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if not durable.is_done_all_the_same(error, source, target):
+            raise
 
 
 def remove_temporaries(record: str) -> None:

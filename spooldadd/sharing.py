@@ -7,6 +7,7 @@ If we die here: nothing is held here that is not seen anew.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +27,7 @@ EARLY_BEATS, EARLY = 5, 5
 # How long an entry of another node is left to it: where events work it hears of it at once, else with its next scan.
 LEAVE_S = 0.5
 # What others have claimed is in our list until we look again. Before their part is touched, the list is no older than this.
-FRESH_S = 0.3
+FRESH_S = 0.05
 # A look at the spool takes at most this part of the time.
 SCAN_SHARE = 0.05
 
@@ -93,6 +94,10 @@ class Sharing:
     def scanned(self, began: float) -> None:
         """Our list is as of this time."""
         self._scanned_at, self._scan_took_s = began, time.monotonic() - began
+
+    def lost_claim(self) -> None:
+        """Another node was there before us: our list is old."""
+        self._scanned_at = -math.inf
 
     def is_stale(self, entry: Entry, now: float) -> bool:
         """Tell whether to look again before this entry is claimed: it is another node's part, and our list is old."""

@@ -56,7 +56,8 @@ class Spool:
         self.places = layout.Layout(root, marked.id)
         self.format = marked
         # Another node may have to know whether anything was started: on a shared spool that is noted before it is.
-        self.holder = replace(holder, notes_first=1) if marked.kind == mark.SHARED else holder
+        notes_first = marked.kind == mark.SHARED and marked.durability == "power"
+        self.holder = replace(holder, notes_first=1) if notes_first else holder
 
     def work_root(self, work_dir: str) -> str:
         """Return where on the node's own disk the work directories of this spool's jobs are."""
@@ -85,7 +86,7 @@ class Spool:
         claimed = self._prepare(record_name, queue, submitted_at_s, source, taken)
         target = os.path.join(claimed.path, layout.spec_entry(source))
         try:
-            os.mkdir(claimed.path)
+            _make_own(claimed.path)
             self._bind(claimed.path, source)
             record.write_claim(claimed.path, self._claim_table(claimed), sync=self.sync)
             won = rename_in(os.path.join(self.places.root, source), target)
@@ -174,7 +175,7 @@ class Spool:
             if claimed is not None:
                 if str(claimed.get("source", "")).endswith(layout.HELD_SUFFIX):
                     durable.write(os.path.join(path, layout.HOLD), b"", sync=self.sync)  # it was held before, so it still is
-                os.unlink(os.path.join(path, layout.CLAIM))
+                durable.unlink_if_there(os.path.join(path, layout.CLAIM))
         except OSError as error:
             raise self.trouble(error) from error
         return self.file_held(record_name, layout.WAITING)
@@ -261,9 +262,12 @@ class Spool:
         """Remove a record that got no spec."""
         try:
             remove_unclaimed(claimed.path)
+        except FileNotFoundError:
+            self.drop_lease(claimed)  # it was not even made
         except OSError:
-            pass  # recovery removes a record without a spec
-        self.drop_lease(claimed)
+            os.close(claimed.lease)  # recovery removes a record without a spec; the lock file says whose it was
+        else:
+            self.drop_lease(claimed)
 
     def _make_last(self, claimed: Claim, *directories: str) -> None:
         if not self.sync:
@@ -303,8 +307,11 @@ def remove_unclaimed(path: str) -> None:
     """Remove a record that holds no spec and nothing of a job. Raises: OSError, ENOTEMPTY where it holds more."""
     for entry in os.listdir(path):
         if is_of_claimer(entry) or durable.is_temporary(entry):
-            os.unlink(os.path.join(path, entry))
-    os.rmdir(path)
+            durable.unlink_if_there(os.path.join(path, entry))
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:  # our own call was repeated, and its first answer lost
+        pass
 
 
 def is_of_claimer(entry: str) -> bool:
@@ -323,6 +330,15 @@ def spec_status(record_path: str) -> os.stat_result | None:
 def is_plain_file(status: os.stat_result) -> bool:
     """Tell whether this is a regular file."""
     return stat.S_ISREG(status.st_mode)
+
+
+def _make_own(path: str) -> None:
+    """Make a directory of a name that only we know; one that is there and empty is our own call, repeated."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        if os.listdir(path):
+            raise
 
 
 def rename_in(source: str, target: str) -> bool:

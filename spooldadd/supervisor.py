@@ -139,7 +139,7 @@ class Attempt:
     def _note_holder(self, lines: Mapping[str, object]) -> None:
         # On a line of its own, also where a try before was cut short by a full disk.
         durable.write_all(self.lease, f"\n{flat(lines)}".encode())
-        if self.plan.is_shared:  # another node may ask whether anything was started, when this machine is no more
+        if self.plan.is_shared and self.plan.sync:  # another node may ask if anything was started, when we are no more
             os.fsync(self.lease)
 
     def _attempt(self) -> dict[str, object]:

@@ -221,6 +221,7 @@ class Worker:
                 self._start(entry)
             except ClaimLost as error:
                 self._sources.forget(entry)
+                self._sharing.lost_claim()
                 self.log.debug("claim-lost", job=entry.key, reason=str(error))
             except NoRoom:
                 self._queueing.put_off(entry, time.monotonic() + NO_ROOM_S)

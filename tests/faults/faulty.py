@@ -5,6 +5,7 @@ To be armed in a fork only, and only once: it replaces functions of `os` and `fc
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -17,6 +18,9 @@ KILLING = ("open", "write", "rename", "link", "unlink", "mkdir", "rmdir", "ftrun
 FAILING = (*KILLING, "fsync", "close")
 CHANGING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 KILL = 0
+# Do the call, and answer as a network file system does that has repeated it: what was done cannot be done again.
+LIE = -1
+LIES = {"rename": errno.ENOENT, "unlink": errno.ENOENT, "rmdir": errno.ENOENT, "mkdir": errno.EEXIST, "link": errno.EEXIST}
 LOG = "log"
 
 
@@ -35,17 +39,21 @@ class Faults:
         """From here on calls are counted. Children are not: in a fork of ours the count stands still."""
         for name in KILLING if self.error == KILL else FAILING:
             module = fcntl if name == "flock" else os
-            setattr(module, name, self._counting(name, getattr(module, name)))
+            if self.error != LIE or name in LIES or name == "open":
+                setattr(module, name, self._counting(name, getattr(module, name)))
 
     def _counting(self, name: str, real: Callable) -> Callable:
         def call(*arguments, **options):
-            if os.getpid() == self._pid and _is_changing(name, arguments):
+            if os.getpid() == self._pid and _is_changing(name, arguments) and self._may_strike(name, arguments):
                 self.count += 1
                 if self.count == self.at:
                     self._strike(name, real, arguments)
             return real(*arguments, **options)
 
         return call
+
+    def _may_strike(self, name: str, arguments: tuple) -> bool:
+        return self.error != LIE or name != "open" or bool(arguments[1] & os.O_EXCL)
 
     def _strike(self, name: str, real: Callable, arguments: tuple) -> None:
         shown = ", ".join(repr(argument)[:120] for argument in arguments[:2])
@@ -55,6 +63,13 @@ class Faults:
             os.kill(os.getpid(), signal.SIGKILL)
         if name == "close":
             real(*arguments)  # the kernel closes it even when it reports an error
+        if self.error == LIE:
+            if name != "open":
+                real(*arguments)
+            elif arguments[1] & os.O_EXCL:
+                os.close(real(*arguments))
+            number = LIES.get(name, errno.EEXIST)
+            raise OSError(number, os.strerror(number), arguments[0])
         path = arguments[0] if arguments and isinstance(arguments[0], str | bytes) else None
         raise OSError(self.error, os.strerror(self.error), path)
 
