@@ -53,7 +53,7 @@ def check_rename(subject: Subject) -> Iterator[Check]:
                 os.rename(source, target)
             except OSError as error:
                 sentence = f"a record with an open log cannot be renamed: {error.strerror}"
-                yield failed("rename", sentence, "on SMB, mount with `nobrl`; else use another file system")
+                yield failed("rename", sentence, "use another file system for the spool")
                 return
         moved = os.stat(os.path.join(target, "output.log")).st_ino == inode
         if not moved or os.path.lexists(source):

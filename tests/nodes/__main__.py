@@ -98,7 +98,7 @@ def run_ground(name: str, options: argparse.Namespace) -> int:
     try:
         with started(ground):
             say(options, f"{name}: {ground.versions()}")
-            for scenario in [name for name in ground.scenarios if name in (options.scenario or ground.scenarios)]:
+            for scenario in [name for name in options.scenario or ground.scenarios if name in ground.scenarios]:
                 code |= run_scenario(ground, scenario, options)
     except Missing as missing:
         say(options, f"{name}: this machine lacks {missing}")

@@ -81,6 +81,7 @@ class Sshfs(Ground):
 
     name = "sshfs"
     locks_are_shared = False
+    errors_reach_jobs = True
 
     def start(self) -> None:
         """Serve and mount."""

@@ -17,6 +17,7 @@ class Ground:
     can: frozenset[str] = frozenset({"cut", "restart", "lose"})
     locks_are_shared = True
     scenarios = ("probe", "once", "restart", "lost-reply", "other-side", "clocks", "killed", "cut")
+    errors_reach_jobs = False  # what a job prints while the server is away: an error for the job, or a wait
     lease_s = 15.0  # for how long a client that is cut off keeps its locks, at the most
 
     def __init__(self, root: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,10 +115,14 @@ class Side:
         self.name = name
         self.share = share
         self.local = local
-        self.prefix = prefix
         self.before: list[str] = []  # such as `faketime`
         self.workers: list[subprocess.Popen[bytes]] = []
         self.local.mkdir(parents=True, exist_ok=True)
+        # Two machines have two boots. With one, each node would look for the other's processes, and find them alive.
+        boot = self.local.parent / f"boot-{name}"
+        boot.write_text(f"{uuid.uuid4()}\n")
+        bind = f'mount --bind {boot} /proc/sys/kernel/random/boot_id && exec "$@"'
+        self.prefix = [*prefix, "unshare", "--mount", "sh", "-c", bind, "sh"]
 
     def environ(self) -> dict[str, str]:
         """Return the environment of everything that runs on this node."""
