@@ -55,6 +55,28 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
+def append(fd: int, path: str, data: bytes, *, sync: bool) -> None:
+    """Write more to a file that we have open; where the descriptor answers no more, to the file of this name.
+
+    sshfs forgets what was open when it has to connect anew, and then answers EIO to that descriptor for ever.
+    Raises: OSError where neither can be written; a part of it may be in the file then.
+    """
+    try:
+        _append(fd, data, sync=sync)
+    except OSError:
+        again = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            _append(again, data, sync=sync)
+        finally:
+            os.close(again)
+
+
+def _append(fd: int, data: bytes, *, sync: bool) -> None:
+    write_all(fd, data)
+    if sync:
+        os.fsync(fd)
+
+
 def write_new(path: str, data: bytes, *, sync: bool, mode: int = FILE_MODE) -> None:
     """Write a file that must not exist yet, in a place that no reader looks at before it is complete.
 

@@ -138,9 +138,9 @@ class Attempt:
 
     def _note_holder(self, lines: Mapping[str, object]) -> None:
         # On a line of its own, also where a try before was cut short by a full disk.
-        durable.write_all(self.lease, f"\n{flat(lines)}".encode())
-        if self.plan.is_shared and self.plan.sync:  # another node may ask if anything was started, when we are no more
-            os.fsync(self.lease)
+        data = f"\n{flat(lines)}".encode()
+        is_asked = self.plan.is_shared and self.plan.sync  # if anything was started: by another node, when we are no more
+        durable.append(self.lease, self.places.lock(self.plan.record), data, sync=is_asked)
 
     def _attempt(self) -> dict[str, object]:
         forget_signals()

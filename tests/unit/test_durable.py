@@ -160,3 +160,18 @@ def test_a_descriptor_that_is_bad_is_closed_without_a_word(tmp_path):
     fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
     durable.close(fd)
     durable.close(fd)
+
+
+def test_what_is_added_goes_to_the_name_where_the_descriptor_answers_no_more(tmp_path):
+    # An sshfs that had connected anew answered EIO for a lease that was open before; its supervisor tried for ever.
+    path = tmp_path / "lock"
+    path.write_bytes(b"first\n")
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        durable.append(fd, str(path), b"second\n", sync=True)
+    finally:
+        os.close(fd)
+    assert path.read_bytes() == b"first\nsecond\n"
+    with pytest.raises(FileNotFoundError):
+        durable.append(fd, str(tmp_path / "gone"), b"third\n", sync=False)
+    assert not (tmp_path / "gone").exists()
