@@ -273,12 +273,14 @@ def _remove_twin(context: Context, path: str, claimed: dict[str, object]) -> Non
     if not isinstance(source, str) or not source or inside is None:
         return
     twin = os.path.join(context.places.root, source)
+    if not durable.is_listed(twin):  # GlusterFS still shows by its name what another node has moved away
+        return
     try:
         outside = os.lstat(twin)
     except OSError:
         return
     if (outside.st_dev, outside.st_ino) == (inside.st_dev, inside.st_ino):
-        os.unlink(twin)
+        durable.unlink_if_there(twin)
         context.log.info("removed", job=claimed.get("job"), source=source, reason="it is the claimed spec itself")
 
 
