@@ -82,6 +82,22 @@ def test_a_thread_that_spins_does_not_count_as_waiting(waits_for):
     assert not pulse.is_waiting(loop(thread_id))
 
 
+def test_a_thread_that_works_between_short_calls_does_not_count_as_waiting(waits_for):
+    is_over = threading.Event()
+
+    def work():
+        while not is_over.is_set():
+            sum(range(20_000))
+            time.sleep(0.002)  # where it is seen most of the time
+
+    thread_id = waits_for(work, is_over.set)
+    pulse = Pulse()
+    for _ in range(5):
+        used = process.thread_state(thread_id)[1]
+        until(lambda: process.thread_state(thread_id)[1] > used + 1, "it uses the processor")
+        assert not pulse.is_waiting(loop(thread_id))
+
+
 def test_ready_is_said_once_it_is_up_and_again_until_it_was_heard():
     manager = Said(is_deaf=True)
     standing = Standing(manager)
