@@ -33,7 +33,7 @@ from tests.support import Node, until
 # So many dropped files wait at once: a backlog, and not fifty thousand names in one directory.
 AHEAD = 400
 SAMPLE_S = 1.0
-PRUNE_EVERY, KEPT = 5000, 1000
+PRUNE_EVERY, KEPT = 2500, 1000
 WARM = 0.1  # of its life: imports, caches, the first supervisors
 # What may come of noise: a few pages of the allocator, a file that is open just now.
 NOISE = {"rss_kib": 3072, "fds": 3, "threads": 0, "children": 3}
@@ -153,7 +153,7 @@ class Soak:
             acting.wake(self.spool.places)
 
     def _prune(self) -> None:
-        done = self.node.run("--spool", str(self.node.spool), "prune", "--keep", str(KEPT))
+        done = self.node.run("--spool", str(self.node.spool), "prune", "--keep", str(KEPT), timeout=900)
         self.pruned += len(done.stdout.split())
 
     def _sample(self) -> None:
