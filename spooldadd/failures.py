@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from spooldadd import layout, lifecycle
+from spooldadd.asking import reader
 from spooldadd.config import Config
 from spooldadd.inspect import jobs, tables
 from spooldadd.inspect.jobs import Job
@@ -14,7 +15,7 @@ from spooldadd.layout import Layout
 from spooldadd.mail import ended
 from spooldadd.mail.cause import Cause
 from spooldadd.mail.explaining import cause_of
-from spooldadd.mail.hiding import redactor
+from spooldadd.mail.hiding import hideable, redactor
 
 
 @dataclass
@@ -44,8 +45,10 @@ def by_cause(
     cause whose message holds one has another id than in the mail. With a node, only what failed there is looked at.
     """
     found: dict[str, Failures] = {}
+    read = reader(config, environ)
     for job, each in _failed(places, limit, node):
-        cause = cause_of(each, redactor(config, environ, each.spec_table()))
+        hide = redactor(config, environ, each.spec_table(), read=read)
+        cause = cause_of(hideable(each, read, hide), hide)
         found.setdefault(cause.id, Failures(cause)).add(job, each.finished_s)
     return sorted(found.values(), key=lambda failures: (-len(failures.jobs), -failures.last_s))
 

@@ -23,6 +23,7 @@ import sys
 import time
 
 from spooldadd import claim, spool
+from spooldadd.asking import reader
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
 from spooldadd.cli.worker_command import load_config
 from spooldadd.config import Config
@@ -104,7 +105,7 @@ def _try(config: Config, post: Post, to: tuple[str, Wish]) -> tuple[str, str]:
         return Fate.REFUSED.value, "it has no recipient: set `[mail] to`, or use `--to ADDRESS`"
     letter = Letter(parcel.id, parcel.transport, parcel.sender, parcel.recipients, parcel.data)
     try:
-        answers = transport_from(to[0], config.transport[to[0]]).send(letter)
+        answers = transport_from(to[0], config.transport[to[0]], reader(config, os.environ)).send(letter)
     except MailError as error:
         return Fate.WAITING.value, hide(str(error))
     worst = max(answers.values(), key=lambda answer: list(Fate).index(answer.fate) if answer.fate is not Fate.SENT else -1)

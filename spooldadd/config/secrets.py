@@ -29,8 +29,8 @@ class SecretPlaces(Table):
         description="Where secrets are looked for, the first that has it counts: `credentials` of the service manager "
         "(`LoadCredential=`), `directory` is `secrets_dir`, `command` the one below.",
     )
-    command: Annotated[tuple[Word, ...], Field(strict=False), AfterValidator(_command)] = Field(
-        default=(), description="A command that prints a secret; `{name}` in its words stands for the name. Unset, none."
+    command: Annotated[tuple[Word, ...], Field(strict=False), AfterValidator(_command)] | None = Field(
+        default=None, description="A command that prints a secret; `{name}` in its words stands for the name; unset, none."
     )
     timeout_s: Duration = Field(
         default=secret.TIMEOUT_S, alias="timeout", description="How long that command may take for one secret."
@@ -39,5 +39,5 @@ class SecretPlaces(Table):
     def sources(self, directory: str | None, environ: Mapping[str, str]) -> secret.Sources:
         """Return where this process finds secrets."""
         found = secret.Sources(environ.get("CREDENTIALS_DIRECTORY", ""), directory or "")
-        found.order, found.command, found.timeout_s = tuple(self.order), tuple(self.command), self.timeout_s
+        found.order, found.command, found.timeout_s = tuple(self.order), tuple(self.command or ()), self.timeout_s
         return found

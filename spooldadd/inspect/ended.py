@@ -8,6 +8,7 @@ import shlex
 from spooldadd import layout, lifecycle
 from spooldadd.inspect import attempts, output, single, tables, words
 from spooldadd.inspect.explanation import Explanation
+from spooldadd.inspect.hidden import hidden
 from spooldadd.inspect.job import Job
 
 # What a person reads at a glance; `logs` has the rest.
@@ -79,7 +80,7 @@ def _last_lines(job: Job) -> list[str]:
     newest = attempts.last(job)
     found = [output.last_lines(path, SHOWN_LINES) for path in newest.logs()] if newest else []
     text = b"".join(found).decode("utf-8", "replace").rstrip("\n")
-    return [words.show(line) for line in text.split("\n")] if text else []
+    return [words.show(line) for line in hidden(job, text).split("\n")] if text else []
 
 
 def _work_directory(job: Job) -> tuple[str, bool]:

@@ -8,6 +8,7 @@ import os
 from spooldadd import claim, layout, process
 from spooldadd.inspect import attempts, holding, output, tables, words
 from spooldadd.inspect.explanation import Explanation
+from spooldadd.inspect.hidden import hidden
 from spooldadd.inspect.job import Job
 from spooldadd.inspect.workers import all_nodes
 
@@ -49,7 +50,7 @@ def _printed(job: Job) -> tuple[int, str]:
     logs = newest.logs() if newest else []
     sizes = [_size(path) for path in logs]
     ends = [output.last_lines(path, 1).decode("utf-8", "replace").rstrip("\n") for path in logs]
-    return sum(sizes), next((end for end in ends if end), "")
+    return sum(sizes), hidden(job, next((end for end in ends if end), ""))
 
 
 def _size(path: str) -> int:

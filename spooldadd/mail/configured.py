@@ -7,8 +7,10 @@ import os
 import re
 from collections.abc import Mapping
 
+from spooldadd import secret
 from spooldadd.erroremail import DEFAULT_PORTS, DEFAULT_SENDMAIL, Server, one_line
 from spooldadd.errors import ConfigError
+from spooldadd.mail import locked
 from spooldadd.mail.transport import TIMEOUT_S, Command, Lmtp, Maildir, Sendmail, Smtp, Transport, Webhook
 
 KEYS: dict[str, dict[str, type]] = {
@@ -24,18 +26,29 @@ KEYS: dict[str, dict[str, type]] = {
 NEEDED = {"smtp": "server", "lmtp": "server", "maildir": "directory", "command": "command", "webhook": "url"}
 
 
-def transport_from(name: str, table: Mapping[str, object]) -> Transport:
+def transport_from(name: str, table: Mapping[str, object], read: locked.Read | None = None) -> Transport:
     """Make the transport that a table of the configuration describes; `kind` says which one it is.
 
-    Raises: ConfigError that names every fault.
+    `read` gives secrets by their names; without it the transport is good for a check only. Where one cannot be had, the
+    transport reaches nobody. Raises: ConfigError that names every fault.
     """
+    made = _checked(name, locked.without(table), locked.faults(table))
+    if read is None or locked.without(table) == table:
+        return made
+    try:
+        return _checked(name, locked.filled(table, read), [])
+    except (secret.NoSecret, ConfigError) as error:
+        return locked.Locked(str(error))
+
+
+def _checked(name: str, table: Mapping[str, object], before: list[str]) -> Transport:
     kind = str(table.get("kind", ""))
     if kind not in KEYS:
         raise ConfigError(
             f"mail transport `{name}`: `kind` must be one of {', '.join(sorted(KEYS))}, not `{one_line(kind)}`"
         )
     values = {key: value for key, value in table.items() if key != "kind"}
-    faults = [*_key_faults(kind, values), *_value_faults(kind, values)]
+    faults = [*before, *_key_faults(kind, values), *_value_faults(kind, values)]
     if faults:
         raise ConfigError(f"mail transport `{name}`: " + "; ".join(faults))
     return _make(kind, values)

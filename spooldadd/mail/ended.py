@@ -6,7 +6,7 @@ import datetime
 import os
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spooldadd import intake, layout, lifecycle, names
 from spooldadd.inspect import tables
@@ -50,6 +50,18 @@ class Ended:
             return tomllib.loads(self.spec.decode())
         except (ValueError, RecursionError):
             return {}
+
+    def secret_names(self) -> list[str]:
+        """Return the names of the secrets that the job got."""
+        given = self.spec_table().get("secrets")
+        uses = given if isinstance(given, dict) else {}
+        found = [use.get("name") if isinstance(use, dict) else use for use in uses.values()]
+        return [name for name in found if isinstance(name, str)]
+
+
+def replaced(each: Ended, log: str) -> Ended:
+    """Return the same attempt with another text for its log."""
+    return replace(each, log=log)
 
 
 def find(places: Layout, name: names.RecordName) -> Ended | None:

@@ -4,22 +4,46 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+from spooldadd import secret
+from spooldadd.asking import reader
 from spooldadd.config import Config
 from spooldadd.erroremail import Redactor
+from spooldadd.mail import locked
+from spooldadd.mail.ended import Ended
+from spooldadd.mail.locked import Read
 from spooldadd.mail.redact import redactor_for
 
 SECRET_BYTES = 20_000  # a secret is a password or a key; what is larger is something else
 
 
-def redactor(config: Config, environ: Mapping[str, str], *specs: Mapping[str, object]) -> Redactor:
+def redactor(config: Config, environ: Mapping[str, str], *specs: Mapping[str, object], read: Read | None = None) -> Redactor:
     """Return what hides the secrets of these specs (their tables as they stand in the file) and of the node.
 
     A value of a spec that stands under no secret's name, and looks like none, cannot be known to be one.
     """
-    own = {name: dict(table) for name, table in config.transport.items()}
+    own = {name: _without_names(table) for name, table in config.transport.items()}
     added = dict(config.environ.added)
-    return redactor_for(dict(environ), own, added, *specs, secrets=_files(config.secrets_dir, environ))
+    read = read or reader(config, environ)
+    printed = (value for table in config.transport.values() for value in locked.values(table, read))
+    tables = [{key: value for key, value in spec.items() if key != "secrets"} for spec in specs]  # names, no values
+    return redactor_for(dict(environ), own, added, *tables, secrets=[*_files(config.secrets_dir, environ), *printed])
+
+
+def hideable(each: Ended, read: Read, hide: Redactor) -> Ended:
+    """Have the secrets that the job got hidden, too; where one cannot be had any more, leave out what may hold it."""
+    try:
+        hide.learn([read(name) for name in each.secret_names()])
+    except secret.NoSecret as error:
+        sentence = f"[the log is not shown: {error}, so it could not be hidden]"
+        return replace(each, log=sentence if each.log else "")
+    return each
+
+
+def _without_names(table: Mapping[str, object]) -> dict[str, object]:
+    """Leave out what names secrets: a name is no secret, and would be hidden wherever its word stands."""
+    return {key: value for key, value in locked.without(table).items() if table.get(key) == value}
 
 
 def _files(directory: str | None, environ: Mapping[str, str]) -> Iterator[str]:

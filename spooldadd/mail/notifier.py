@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from spooldadd import durable, lifecycle, names
+from spooldadd.asking import reader
 from spooldadd.config import Config
 from spooldadd.errors import MailError
 from spooldadd.log import Log
@@ -27,7 +28,7 @@ from spooldadd.mail.ended import Ended
 from spooldadd.mail.events import Change, Digest, Failure, HeldBack, Recovery, Success, find_changes
 from spooldadd.mail.explaining import cause_of, commands_for
 from spooldadd.mail.flood import Fact, Failing, Rules, Verdict, timestamp
-from spooldadd.mail.hiding import redactor
+from spooldadd.mail.hiding import hideable, redactor
 from spooldadd.mail.lateness import Lateness
 from spooldadd.mail.ledger import Ledger
 from spooldadd.mail.outbox import REFUSED, WAITING, Outbox
@@ -64,7 +65,8 @@ class Notifier:
         self.places: Places = places_of(config, the_spool)
         self.outbox = Outbox(self.places.outbox, sync=the_spool.sync)
         self._post = Post(config, self.outbox, log, time.time)
-        self._hide: Hide = redactor(config, environ)
+        self._read = reader(config, environ)
+        self._hide: Hide = redactor(config, environ, read=self._read)
         for directory in (self.places.failing, self.places.readers):
             os.makedirs(directory, mode=0o700, exist_ok=True)
 
@@ -117,7 +119,8 @@ class Notifier:
     def _tell(self, each: Ended) -> None:
         state = each.table.get("state")
         wish = wish_of_spec(self._config, each.spec, str(each.table.get("queue", "default")))
-        hide = redactor(self._config, self._environ, each.spec_table())
+        hide = redactor(self._config, self._environ, each.spec_table(), read=self._read)
+        each = hideable(each, self._read, hide)
         if state == lifecycle.DONE:
             self._tell_success(each, wish, hide)
         elif state == lifecycle.FAILED and each.table.get("outcome") != lifecycle.CANCELLED:
@@ -148,7 +151,7 @@ class Notifier:
         before = ended.last_success(self._spool.places, each.result.name, each.finished_s)
         changes: tuple[Change, ...] = ()
         if before is not None:
-            both = redactor(self._config, self._environ, each.spec_table(), before.spec_table())
+            both = redactor(self._config, self._environ, each.spec_table(), before.spec_table(), read=self._read)
             changes = find_changes(hide_in_table(_circumstances(before), both), hide_in_table(_circumstances(each), both))
         return Failure(
             each.result,
@@ -249,7 +252,7 @@ class Notifier:
 
     def _flush(self, *, is_forced: bool) -> None:
         tries = {entry.id: entry.tries for entry in self.outbox.entries(WAITING)}
-        transports = {name: transport_from(name, table) for name, table in self._config.transport.items()}
+        transports = {name: transport_from(name, table, self._read) for name, table in self._config.transport.items()}
         flushed = self.outbox.flush(transports, is_forced=is_forced)
         for letter in flushed.sent:
             self._log.info("mail-sent", letter=letter)

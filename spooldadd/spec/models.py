@@ -187,7 +187,7 @@ class Sandbox(Table):
     )
     tmp: Literal["shared", "private"] | None = Field(
         default=None,
-        description="`private`: `/tmp` and `/var/tmp` of its own. Unset, `private` where `system` is `read-only`.",
+        description="`private`: directories for temporary files of its own. Unset, `private` where `system` is `read-only`.",
     )
     processes: Literal["shared", "private"] | None = Field(
         default=None, description="`private`: it sees and signals its own processes only."

@@ -119,8 +119,14 @@ def test_secrets_and_python_environments_reach_it(desk):
     (secrets / "warehouse").write_text("s3cret-of-the-house")
     (secrets / "warehouse").chmod(0o600)
     desk.configure(f'secrets_dir = "{secrets}"\n')
-    script = f'wc -c < "$DB_FILE"; cat {secrets}/warehouse 2> /dev/null; python -c "import sys; print(sys.prefix)"; touch "$VIRTUAL_ENV/x"'
-    more = '[secrets]\ndb = "warehouse"\n[python]\nrequirements = []\n[[build]]\ncommand = "ls /run | wc -l > built; id > /etc/x || true"\n'
+    script = (
+        f'wc -c < "$DB_FILE"; cat {secrets}/warehouse 2> /dev/null; '
+        'python -c "import sys; print(sys.prefix)"; touch "$VIRTUAL_ENV/x"'
+    )
+    more = (
+        '[secrets]\ndb = "warehouse"\n[python]\nrequirements = []\n'
+        '[[build]]\ncommand = "ls /run | wc -l > built; id > /etc/x || true"\n'
+    )
     record = desk.run("whole", f"{script}; cat built", more=more)
     lines = said(record).splitlines()
     assert lines[0] == str(len("s3cret-of-the-house"))

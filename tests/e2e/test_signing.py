@@ -1,4 +1,4 @@
-"""Signed specs, by the real ssh-keygen: what holds runs once, and every attack that was thought of is filed with its reason."""
+"""Signed specs, by the real ssh-keygen: what holds runs once, and every attack is filed with its reason."""
 
 from __future__ import annotations
 
