@@ -5,6 +5,7 @@ Source: proc_pid_mountinfo(5).
 
 from __future__ import annotations
 
+import functools
 import os
 
 # File systems that several machines write to: inotify is silent about the others' files, and what one machine wrote is
@@ -14,6 +15,8 @@ NETWORK = frozenset({
     "orangefs", "virtiofs", "davfs", "glusterfs", "pvfs2",
 })  # fmt: skip
 NETWORK_PREFIX = "fuse."  # sshfs, GlusterFS, s3fs …; the local ones among them only cost us some waiting
+# Their clients grant a lease only where the server has given a delegation or an oplock, for reasons of its own.
+LEASES_BY_SERVER = frozenset({"nfs", "nfs4", "cifs", "smb3"})
 LOCAL_FUSE = frozenset({"fuse.lxcfs", "fuse.portal", "fuse.gvfsd-fuse", "fuse.snapfuse", "fuseblk"})
 
 
@@ -32,6 +35,16 @@ def is_network(kind_name: str) -> bool:
     if kind_name in LOCAL_FUSE:
         return False
     return kind_name in NETWORK or kind_name.startswith(NETWORK_PREFIX)
+
+
+@functools.lru_cache(maxsize=64)
+def asks_server_for_leases(device: int) -> bool:
+    """Tell whether a lease on a file of this device is the server's to give: refused is no word about who has it open."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            return _find(file.read(), f"{os.major(device)}:{os.minor(device)}", "") in LEASES_BY_SERVER
+    except OSError:
+        return False
 
 
 def _find(mountinfo: str, device: str, path: str) -> str:

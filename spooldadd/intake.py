@@ -19,7 +19,7 @@ import tomllib
 from collections.abc import Set
 from dataclasses import dataclass
 
-from spooldadd import bundle, forms, layout, watch
+from spooldadd import bundle, filesystem, forms, layout, watch
 from spooldadd.spec import MAX_SPEC_BYTES, Peek, has_whole_block, peek, peek_script, script_toml
 
 CONFLICT_MARKS = (".sync-conflict-", "(conflicted copy", "_conflict-")
@@ -66,7 +66,8 @@ def has_writer(fd: int) -> bool | None:
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
-        return True
+        # NFS said so of files that nobody had open, for as long as the server gave no delegation: such a job never ran.
+        return None if filesystem.asks_server_for_leases(os.fstat(fd).st_dev) else True
     except OSError:
         return None
     fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)

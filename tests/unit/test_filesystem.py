@@ -43,3 +43,8 @@ def test_the_kernel_says_what_a_real_path_is_on(tmp_path):
     assert kind("/proc/self") == "proc"
     assert kind(str(tmp_path))
     assert kind(str(tmp_path / "missing")) == ""
+
+
+def test_a_lease_on_a_local_disk_is_the_kernels_own(tmp_path):
+    assert not filesystem.asks_server_for_leases(tmp_path.stat().st_dev)
+    assert not filesystem.asks_server_for_leases(0)

@@ -290,3 +290,13 @@ def test_a_look_at_what_is_gone_is_none_and_at_what_is_large_has_no_data(root):
     assert look(str(path)).data is not None
     path.write_text("x" * ((1 << 20) + 1))
     assert look(str(path)).data is None
+
+
+def test_a_refused_lease_is_no_writer_where_the_server_gives_leases(tmp_path, monkeypatch):
+    # Two nodes on NFS 4.2 put one job back again and again: "somebody has it open for writing", and nobody had.
+    path = tmp_path / "a.toml"
+    with path.open("w") as writer, path.open() as reader:
+        assert intake.has_writer(reader.fileno()) is True
+        monkeypatch.setattr(intake.filesystem, "asks_server_for_leases", lambda _device: True)
+        assert intake.has_writer(reader.fileno()) is None
+        assert writer.writable()
