@@ -20,9 +20,8 @@ def printed(words: list[str], timeout_s: float) -> bytes:
     Raises: NoSecret.
     """
     try:
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=timeout_s, check=False
-        )
+        nothing = subprocess.DEVNULL
+        done = subprocess.run(words, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:
         raise secret.NoSecret(f"`{words[0]}` was ended: it took longer than {timeout_s:g} s") from error
     except OSError as error:

@@ -11,7 +11,7 @@ import pwd
 from collections.abc import Iterable
 from typing import Final
 
-from spooldadd import mark
+from spooldadd import layout, mark
 from spooldadd.config import Config
 from spooldadd.confine import Rules
 from spooldadd.errors import SpoolError
@@ -35,7 +35,7 @@ _TEMPORARY: Final = ("/tmp", "/var/tmp")
 def rules_of(
     spec: Spec, config: Config, root: str, *, hidden: Iterable[str] = (), shown: Iterable[str] = ()
 ) -> Rules | None:
-    """Return the sandbox of a job, or None where it has none. Raises: InvalidSpec where the spec asks for less than the node.
+    """Return the sandbox of a job, or None where it has none. Raises: InvalidSpec where it asks for less than the node.
 
     `hidden` are the node's own files and directories, `shown` what the job needs of them.
     """
@@ -84,7 +84,8 @@ def _loosened(spec: Spec, config: Config) -> list[Problem]:
         said = key if own is not None else "system"
         where = config.origins.get(f"sandbox.{said}", config.file or "its configuration")
         shown = _shown(own if own is not None else config.sandbox.system)
-        message = f"`sandbox.{key} = {_shown(wanted)}` would loosen the sandbox of node `{config.node}`: `sandbox.{said} = {shown}`"
+        least_said = f"node `{config.node}`: `sandbox.{said} = {shown}`"
+        message = f"`sandbox.{key} = {_shown(wanted)}` would loosen the sandbox of {least_said}"
         hint = f"leave the key out, or make it tighter; the node's is set in {where}"
         problems.append(spec.source.problem(("sandbox", key), message, hint))
     return problems
@@ -124,12 +125,17 @@ def _of_the_node(spec: Spec, rules: Rules) -> list[Problem]:
 
 
 def _files(spec: Spec) -> list[Problem]:
-    """A file of the node that is fetched by its path would be copied by the worker, whatever the sandbox hides."""
-    return [
-        spec.source.problem(("files", index, "url"), "a job in a sandbox takes no `file:` URL", "name it in `sandbox.read`")
-        for index, entry in enumerate(spec.files)
-        if entry.url and entry.url.lower().startswith("file:")
-    ]
+    """A file of the node or of the spool would be copied by the worker, whatever the sandbox hides."""
+    problems = []
+    for index, entry in enumerate(spec.files):
+        if entry.url and entry.url.lower().startswith("file:"):
+            message = "a job in a sandbox takes no `file:` URL"
+            problems.append(spec.source.problem(("files", index, "url"), message, "name the file in `sandbox.read`"))
+        top = os.path.normpath(entry.source or "").split("/")[0]
+        if top in layout.ROOT_ENTRIES or top.startswith(layout.INBOX):
+            message = f"a job in a sandbox takes nothing from `{top}/` of the spool, which it does not see"
+            problems.append(spec.source.problem(("files", index, "source"), message, "put the file beside the spec"))
+    return problems
 
 
 def _expanded(path: str) -> str:

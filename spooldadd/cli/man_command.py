@@ -32,6 +32,7 @@ JOB_ENVIRONMENT = {
     "SPOOLDADD_RECORD": "the record of the job while it runs",
     "SPOOLDADD_CLAIM": "the spool's id and the name of that record: what the claim is called, wherever the spool is mounted",
     "SPOOLDADD_WORKDIR": "its work directory, which is its current directory at the start",
+    "SPOOLDADD_SECRETS": "the directory with its secrets, a file each, where its spec names some",
     "APP_SETTINGS_JSON": "the file with the `[config]` of its spec, where it has one",
 }
 FILES = {

@@ -134,4 +134,5 @@ class NodeNotify(Table):
 
 def shown_table(table: Mapping[str, object]) -> dict[str, object]:
     """Return a transport's table for people, without its secrets."""
-    return {key: "[hidden]" if key in HIDDEN_KEYS else value for key, value in table.items()}
+    is_hidden = {key: key in HIDDEN_KEYS or isinstance(value, Mapping) for key, value in table.items()}
+    return {key: "[hidden]" if is_hidden[key] else value for key, value in table.items()}

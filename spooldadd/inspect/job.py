@@ -17,8 +17,8 @@ FINISHED = (layout.DONE, layout.FAILED)
 # In the order in which a person reads them; what a newer release adds comes after.
 _ORDER = (
     "job", "name", "queue", "state", "outcome", "reason", "exit_code", "signal", "attempt", "node", "signed_by",
-    "submitted_at", "claimed_at", "started_at", "finished_at", "next_attempt_at", "duration_s", "cpu_s", "max_rss_bytes", "held",
-    "source", "supervisor_pid", "job_pid", "workdir", "kept",
+    "submitted_at", "claimed_at", "started_at", "finished_at", "next_attempt_at", "duration_s", "cpu_s", "max_rss_bytes",
+    "held", "source", "supervisor_pid", "job_pid", "workdir", "kept",
 )  # fmt: skip
 _FROM_CLAIM = ("queue", "node", "signed_by", "submitted_at", "claimed_at", "source")
 

@@ -145,6 +145,7 @@ def test_a_spec_tightens_the_floor_of_its_node_and_never_loosens_it(desk):
     desk.drop("writer", "true", 'write = ["/etc"]\n')
     desk.drop("looser-by-following", "true", 'home = "writable"\n')
     desk.drop("fetcher", "true", "", '[[files]]\nurl = "file:///etc/passwd"\npath = "x"\n')
+    desk.drop("copier", "true", "", '[[files]]\nsource = "failed/x/output.log"\npath = "x"\n')
     desk.drop("tighter", "ls ~/.profile ~/.bashrc 2> /dev/null | wc -l", 'home = "hidden"\n')
     desk.node.drain()
     assert said(desk.node.finished("plain")).endswith("3\n"), said(desk.node.finished("plain"))
@@ -156,6 +157,7 @@ def test_a_spec_tightens_the_floor_of_its_node_and_never_loosens_it(desk):
     assert "would open `/etc`" in desk.reason("writer")
     assert '`sandbox.system = "read-only"`' in desk.reason("looser-by-following")
     assert "takes no `file:` URL" in desk.reason("fetcher")
+    assert "takes nothing from `failed/` of the spool" in desk.reason("copier")
     desk.configure()
 
 
