@@ -137,8 +137,8 @@ def own_name(record: str, job: str) -> str:
         return names.job_name(job) + suffix  # nobody asks how a TOML file was called, and to look costs a read
     for place in (os.path.join(layout.ATTEMPTS, "1"), ""):
         claim = read_table(os.path.join(record, place, layout.CLAIM)) or {}
-        inbox, _, source = layout.bare_name(str(claim.get("source") or "")).rpartition("/")
-        source = source if not inbox or layout.inbox_node(inbox) == inbox.removeprefix(layout.INBOX) else ""
+        inbox, slash, source = layout.bare_name(str(claim.get("source") or "")).rpartition("/")
+        source = source if not slash or layout.is_inbox(inbox) else ""
         is_name = not {"/", "\0"} & set(source)  # a job can write into its record, and must not lead us elsewhere
         if is_name and source.endswith(suffix) and names.source_job_id(source, suffix) is None:
             return source

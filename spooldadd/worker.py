@@ -17,26 +17,24 @@ from dataclasses import dataclass, field
 
 from spooldadd import layout, recovery, spool
 from spooldadd.adopted import Adopted
-from spooldadd.backlog import Entry
 from spooldadd.config import Config
 from spooldadd.crew import Crew, Report
-from spooldadd.errors import ClaimLost, NotASpool, Outdated, SpoolError
+from spooldadd.errors import NotASpool, SpoolError
 from spooldadd.faltering import Faltering
 from spooldadd.grouping import Grouping
-from spooldadd.launching import Launching, NotQuiet, Refused
+from spooldadd.launching import Launching
 from spooldadd.log import Log
 from spooldadd.nodes import NodeTaken
 from spooldadd.notifying import Notifying
-from spooldadd.plan import Plan
 from spooldadd.presence import Presence
 from spooldadd.queueing import Queueing
 from spooldadd.remote.courier import Courier
 from spooldadd.room import Room
 from spooldadd.sharing import Sharing
 from spooldadd.sources import Sources
-from spooldadd.timers import ADOPTED_S, AWAY_S, HOUSEKEEPING_S, NO_ROOM_S, PAUSED_S, RECOVER_S, TROUBLE_S, Timers
+from spooldadd.starting import Starting
+from spooldadd.timers import ADOPTED_S, AWAY_S, HOUSEKEEPING_S, PAUSED_S, RECOVER_S, Timers
 from spooldadd.upkeeping import Upkeeping
-from spooldadd.usage import NoRoom
 from spooldadd.watch import Watch
 
 # After these there may be a record in `waiting/`, and a work directory that nobody has removed.
@@ -83,6 +81,8 @@ class Worker:
         self._sources = Sources(the_spool.places, config, self._launching, self._selector, log)
         self._faltering = Faltering(log)
         self._queueing = Queueing(self._sources, self._sharing, self._faltering)
+        parts = (self._queueing, self._sources, self._sharing, self._launching, self._room, self._crew, self._timers)
+        self._starting = Starting(the_spool, log, *parts)
         self._presence = Presence(the_spool, config, settings.jobs, self._sharing.rule)
         self._upkeeping = Upkeeping(the_spool, config, log, settings.log_arguments)
         self._courier = Courier(the_spool, config, log, settings.log_arguments)
@@ -134,7 +134,8 @@ class Worker:
         self.turns += 1
         try:
             self._do_due(time.monotonic())
-            self._dispatch()
+            if self.state != "away" and not self.settings.is_draining:
+                self._starting.turn(lambda: self.is_stopping)
             self._notifying.turn(time.monotonic())
             self._courier.turn(time.monotonic())
             if self._is_done() and self._courier.is_through(time.monotonic()):
@@ -200,70 +201,6 @@ class Worker:
 
     def _has_backlog(self) -> bool:
         return self._room.free <= 0 and self._queueing.has_ready(lambda _queue: True)
-
-    # -- claiming
-
-    def _dispatch(self) -> None:
-        """Start what may run now, as far as there is room."""
-        if self.settings.is_draining or time.monotonic() < self._timers.trouble or self.state == "away":
-            return
-        if self._sources.pause_was_touched:  # before a drop that came in the same breath is claimed
-            self._sources.pause_was_touched = False
-            self._room.look_at = 0.0
-        while self._room.free > 0 and not self.is_stopping:
-            entry = self._queueing.pop(self._room.is_open, self._launching.usage.free)
-            if entry is None:
-                return
-            if self._sources.has_changed(entry):
-                self._queueing.take_in(self._sources.look_again(entry), time.monotonic())
-                continue
-            try:
-                self._start(entry)
-            except ClaimLost as error:
-                self._sources.forget(entry)
-                self._sharing.lost_claim()
-                self.log.debug("claim-lost", job=entry.key, reason=str(error))
-            except NoRoom:
-                self._queueing.put_off(entry, time.monotonic() + NO_ROOM_S)
-            except (SpoolError, OSError):
-                # For twice as long as all wait: where it is this one alone that cannot be claimed, the others come first.
-                self._queueing.put_off(entry, time.monotonic() + 2 * self._timers.trouble_s)
-                raise
-
-    def _start(self, entry: Entry) -> None:
-        claimed = self._launching.claim(entry)
-        self._sources.forget(entry)
-        self._sharing.spread.took(entry)
-        try:
-            plan = self._launching.plan(claimed, entry)
-        except NotQuiet as error:
-            self._put_back(entry, claimed, str(error))
-        except Refused as error:
-            self._launching.refuse(claimed, error)
-        except OSError:
-            os.close(claimed.lease)  # recovery finds a claim that never started, and puts it back
-            raise
-        else:
-            self._hand_over(claimed, plan)
-
-    def _put_back(self, entry: Entry, claimed: spool.Claim, reason: str) -> None:
-        """Look again when it may have settled; a record that is still written to must not be claimed over and over."""
-        self._launching.put_back(claimed, reason)
-        if entry.is_record:
-            self._sources.waiting.add(entry.key)
-            self._queueing.put_off(entry, time.monotonic() + self._sources.settle_s)
-        else:
-            self._sources.doubt(entry, time.monotonic())
-
-    def _hand_over(self, claimed: spool.Claim, plan: Plan) -> None:
-        try:
-            self._crew.launch(plan, claimed.lease)
-        except (SpoolError, Outdated):
-            self.spool.requeue(claimed.record, claimed.lease)
-            raise
-        self._room.enter(claimed.record, plan.queue)
-        os.close(claimed.lease)
-        self._timers.trouble_s = TROUBLE_S
 
     # -- hearing of ends
 
