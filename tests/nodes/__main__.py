@@ -47,7 +47,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.nodes", description=__doc__)
-    parser.add_argument("ground", nargs="*", choices=[*GROUNDS, "all"], default=["all"], help="where (default: all)")
+    parser.add_argument("ground", nargs="*", choices=[*GROUNDS, "all"], default="all", help="where (default: all)")
     parser.add_argument("--scenario", action="append", choices=[*scenarios.SCENARIOS], help="only this one (repeatable)")
     parser.add_argument("--size", type=int, help=f"how many specs the first scenario drops (default: {SIZE})")
     parser.add_argument("--list", action="store_true", help="say which scenarios there are")

@@ -82,6 +82,7 @@ class Sshfs(Ground):
     name = "sshfs"
     locks_are_shared = False
     errors_reach_jobs = True
+    scenarios = tuple(name for name in Ground.scenarios if name != "cut")  # nothing is taken over: `killed` shows it
 
     def start(self) -> None:
         """Serve and mount."""

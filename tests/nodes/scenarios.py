@@ -251,7 +251,7 @@ def _killed_unproven(case: Case) -> str:
     case.make()
     first, second = case.ground.sides
     case.start(first, jobs=3)
-    case.start(second, jobs=0 if case.ground.name == "x" else 1)
+    case.start(second, jobs=1)
     _wait_acquainted(case)
     case.drop(first, "job000", _slow_on(first), restartable=True)
     case.drop(first, "job001", _slow_on(first), restartable=True)
