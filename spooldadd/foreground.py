@@ -21,6 +21,7 @@ from spooldadd import (
     bundle,
     durable,
     forms,
+    jobprocess,
     kit,
     layout,
     lifecycle,
@@ -28,7 +29,6 @@ from spooldadd import (
     process,
     spawn,
     spool,
-    supervisor,
     tree,
     workdir,
 )
@@ -114,10 +114,10 @@ class _Foreground:
             return self._ended(built.outcome, built.sentence, SIGNAL_BASE + self._stopped_by if self._stopped_by else 1)
         self._plan.environ |= built.environ
         try:
-            pid = supervisor.start_job(self._plan, (1, 2), (self._scratch, self._plan.work_dir))
+            pid = jobprocess.start(self._plan, (1, 2), (self._scratch, self._plan.work_dir))
         except spawn.CannotStart as error:
             return self._ended(error.outcome, str(error), error.exit_code or 1)
-        supervisor.watch_job(self._plan, pid, (), self._cancel, ending)
+        jobprocess.watch(self._plan, pid, (), self._cancel, ending)
         building.put_edits_aside(self._plan, built, Log(level="warning"))
         outcome, sentence = judge(self._plan.limits, ending)
         code = exit_code_of(outcome, exit_fields(ending.status))
@@ -131,7 +131,7 @@ class _Foreground:
         """Build what is not ready. A terminal sees it happen; elsewhere its log is shown where it fails."""
         if self._plan.build is None:
             return building.Built()
-        environ = supervisor.job_environ(self._plan, self._scratch)
+        environ = jobprocess.whole_environ(self._plan, self._scratch)
         ready = building.ready(self._plan, environ)
         if ready is not None:
             return ready

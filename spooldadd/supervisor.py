@@ -24,6 +24,7 @@ from spooldadd import (
     durable,
     fence,
     filing,
+    jobprocess,
     kit,
     layout,
     lifecycle,
@@ -36,11 +37,11 @@ from spooldadd import (
 from spooldadd.channel import receive
 from spooldadd.ending import Ending, add_to_log, cut_logs, exit_fields, judge
 from spooldadd.errors import ClaimLost, SpoolError
-from spooldadd.guard import CLAIM_LOST, Eye, Guard, Verdict
+from spooldadd.guard import CLAIM_LOST, Eye, Verdict
 from spooldadd.log import Log
 from spooldadd.plan import Plan
 from spooldadd.tomltext import flat
-from spooldadd.tree import SIGNALS, Tree, forget_signals
+from spooldadd.tree import SIGNALS, forget_signals
 
 # While the spool is away or full an attempt waits: soon at first, because most troubles are short.
 RETRY_S, RETRY_MAX_S = 0.5, 30.0
@@ -181,13 +182,13 @@ class Attempt:
         if self.plan.is_shared:
             fence.refuse_lost(self.eye.look())  # a build may have taken long
         try:
-            pid = self._persist("spool-trouble", lambda: start_job(self.plan, logs, paths, leaf))
+            pid = self._persist("spool-trouble", lambda: jobprocess.start(self.plan, logs, paths, leaf))
         except spawn.CannotStart as error:
             ending.status = error.exit_code << 8 if error.exit_code else None
             add_to_log(logs[1], f"{error}\n")
             return self._conclude(error.outcome, str(error), ending)
         self._say_started(pid)
-        watch_job(self.plan, pid, logs, self.eye, ending, leaf)
+        jobprocess.watch(self.plan, pid, logs, self.eye, ending, leaf)
         fence.refuse_lost(ending.verdict)
         cut_logs(self.plan.limits, logs, ending)
         building.put_edits_aside(self.plan, self.built, self.log)
@@ -199,7 +200,7 @@ class Attempt:
         plan = self.plan
         if plan.build is None:
             return building.Built()
-        environ = job_environ(plan, self.record)
+        environ = jobprocess.whole_environ(plan, self.record)
         ready = building.ready(plan, environ)
         if ready is not None:
             return ready
@@ -340,71 +341,6 @@ class Attempt:
                 self.log.warning("work-dir-removed", job=self.plan.job, error=str(error), then="left for the worker")
 
 
-def start_job(plan: Plan, logs: tuple[int, int], paths: tuple[str, str], leaf: cgroup.Leaf | None = None) -> int:
-    """Start the job's process in its work directory and group with its streams; return its pid.
-
-    Raises: CannotStart; SpoolError where the machine has no room for it now.
-    """
-    environ = job_environ(plan, paths[0])
-    limits = spawn.kernel_limits(plan.limits)
-    try:
-        os.chdir(plan.work_dir)
-    except OSError as error:
-        sentence = f"its work directory `{plan.work_dir}` cannot be entered: {error.strerror}"
-        raise spawn.CannotStart(sentence, spawn.NOT_EXECUTABLE) from error
-    streams = spawn.Streams(spawn.open_stdin(plan.stdin), *logs)
-    try:
-        program, command = kit.equip(plan, environ, paths, streams)
-        if limits or leaf is not None:
-            return spawn.spawn_limited(program, command, environ, streams, limits, leaf)
-        return spawn.spawn(program, command, environ, streams)
-    finally:
-        kit.started(plan)
-        os.chdir("/")  # or nobody could remove the directory or unmount what it is on
-        os.close(streams.stdin)
-
-
-def job_environ(plan: Plan, record_path: str, base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the whole environment of the job, on top of our own, which is the worker's, or of another one."""
-    environ = dict(os.environ if base is None else base)
-    environ.setdefault("PYTHONUNBUFFERED", "1")  # or the end of a log would be missing when the job is killed
-    environ.update(plan.environ)
-    environ["SPOOLDADD_JOB"] = plan.job
-    environ["SPOOLDADD_ATTEMPT"] = str(plan.attempt)
-    environ["SPOOLDADD_NODE"] = plan.node
-    environ["SPOOLDADD_RECORD"] = record_path
-    environ["SPOOLDADD_CLAIM"] = f"{plan.spool_id}/{plan.record}"  # by this, `strays` finds what is left of a lost attempt
-    environ["SPOOLDADD_WORKDIR"] = environ["PWD"] = plan.work_dir
-    if plan.config is not None:
-        environ["APP_SETTINGS_JSON"] = os.path.join(plan.work_dir, workdir.CONFIG)
-    return environ
-
-
-def watch_job(
-    plan: Plan, pid: int, logs: tuple[int, ...], cancel: str | Eye, ending: Ending, leaf: cgroup.Leaf | None = None
-) -> None:
-    """Wait for the job, end it where a limit or a person says so, and note what the kernel said about it."""
-    tree = Tree(pid, leaf)
-    guard = Guard(tree, cgroup.watched(plan.limits, leaf), sorted(set(logs)), cancel)
-    ending.verdict = guard.watch()
-    if ending.verdict is None:
-        ending.ended = time.monotonic()
-        if tree.reap():  # usually nothing is left, and looking for it would cost as much as the job
-            ending.left = len(tree.members())
-            tree.end(plan.limits.kill_after_s, guard.is_flooded)
-    elif ending.verdict.outcome == lifecycle.OOM:
-        tree.kill()  # asking it to end would give it the time to take the rest of the memory
-    else:
-        tree.end(plan.limits.kill_after_s, guard.is_flooded)
-    ending.status = tree.status
-    kit.settle(plan, ending)
-    ending.cpu_s = tree.cpu_s
-    ending.max_rss_bytes, ending.at_most_rss_bytes = tree.max_rss_bytes, tree.at_most_rss_bytes
-    ending.note_group(leaf)
-    ending.stopped = tree.is_told_to_stop
-    ending.oom_kills = process.out_of_memory_kills() - ending.oom_kills if _is_killed(ending.status) else 0
-
-
 def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, object]:
     """Return the first fields of a result, in the order in which a person reads them."""
     return {
@@ -418,7 +354,3 @@ def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, objec
         "node": plan.node,
         **({"signed_by": plan.signed_by} if plan.signed_by else {}),
     }
-
-
-def _is_killed(status: int | None) -> bool:
-    return status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL

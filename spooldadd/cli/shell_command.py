@@ -17,7 +17,7 @@ import datetime
 import os
 from dataclasses import dataclass
 
-from spooldadd import names, process, spool, supervisor
+from spooldadd import jobprocess, names, process, spool
 from spooldadd.cli import choosing
 from spooldadd.cli.common import say, spool_path
 from spooldadd.config import Config
@@ -93,7 +93,7 @@ def _ended(job: Job, the_spool: spool.Spool, config: Config) -> Place:
         raise SpecError(f"the spec of `{job.id}` cannot be read any more, or has errors; `spooldadd explain` shows them")
     plan = make_plan(spec, _claim(job, work_dir, spec.queue), job.places.root, the_spool.work_root(config.work_dir), config)
     plan.work_dir = work_dir
-    environ = supervisor.job_environ(plan, job.path, base_environ(config, os.environ))
+    environ = jobprocess.whole_environ(plan, job.path, base_environ(config, os.environ))
     key = job.result().get("environment")
     return Place(work_dir, _with_python(environ, str(key), config) if key else environ)
 

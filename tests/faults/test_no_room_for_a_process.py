@@ -48,15 +48,15 @@ def test_a_work_directory_that_somebody_removed_is_a_reason(bench: Bench):
     bench.drop(f"command = '{LINE}'\n")
 
     def run() -> None:
-        from spooldadd import supervisor
+        from spooldadd import jobprocess
 
-        step, real = run_attempt(bench), supervisor.job_environ
+        step, real = run_attempt(bench), jobprocess.whole_environ
 
         def remove_first(plan, *rest):
             shutil.rmtree(plan.work_dir)
             return real(plan, *rest)
 
-        supervisor.job_environ = remove_first
+        jobprocess.whole_environ = remove_first
         step()
 
     assert bench.in_fork(run) == 0, bench.said()

@@ -1,0 +1,89 @@
+"""One job's process: start it where it belongs, watch it to its end, note what the kernel said about it.
+
+Light: the launcher loads it. If we die here: the job goes on, and holds the lease.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from spooldadd import cgroup, kit, lifecycle, process, spawn, workdir
+from spooldadd.ending import Ending
+from spooldadd.guard import Eye, Guard
+from spooldadd.plan import Plan
+from spooldadd.tree import Tree
+
+TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def start(plan: Plan, logs: tuple[int, int], paths: tuple[str, str], leaf: cgroup.Leaf | None = None) -> int:
+    """Start the job's process in its work directory and group with its streams; return its pid.
+
+    Raises: CannotStart; SpoolError where the machine has no room for it now.
+    """
+    environ = whole_environ(plan, paths[0])
+    limits = spawn.kernel_limits(plan.limits)
+    try:
+        os.chdir(plan.work_dir)
+    except OSError as error:
+        sentence = f"its work directory `{plan.work_dir}` cannot be entered: {error.strerror}"
+        raise spawn.CannotStart(sentence, spawn.NOT_EXECUTABLE) from error
+    streams = spawn.Streams(spawn.open_stdin(plan.stdin), *logs)
+    try:
+        program, command = kit.equip(plan, environ, paths, streams)
+        if limits or leaf is not None:
+            return spawn.spawn_limited(program, command, environ, streams, limits, leaf)
+        return spawn.spawn(program, command, environ, streams)
+    finally:
+        kit.started(plan)
+        os.chdir("/")  # or nobody could remove the directory or unmount what it is on
+        os.close(streams.stdin)
+
+
+def whole_environ(plan: Plan, record_path: str, base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the whole environment of the job, on top of our own, which is the worker's, or of another one."""
+    found = dict(os.environ if base is None else base)
+    found.setdefault("PYTHONUNBUFFERED", "1")  # or the end of a log would be missing when the job is killed
+    found.update(plan.environ)
+    found["SPOOLDADD_JOB"] = plan.job
+    found["SPOOLDADD_ATTEMPT"] = str(plan.attempt)
+    found["SPOOLDADD_NODE"] = plan.node
+    found["SPOOLDADD_RECORD"] = record_path
+    found["SPOOLDADD_CLAIM"] = f"{plan.spool_id}/{plan.record}"  # by this, `strays` finds what is left of a lost attempt
+    found["SPOOLDADD_WORKDIR"] = found["PWD"] = plan.work_dir
+    if plan.config is not None:
+        found["APP_SETTINGS_JSON"] = os.path.join(plan.work_dir, workdir.CONFIG)
+    return found
+
+
+def watch(
+    plan: Plan, pid: int, logs: tuple[int, ...], cancel: str | Eye, ending: Ending, leaf: cgroup.Leaf | None = None
+) -> None:
+    """Wait for the job, end it where a limit or a person says so, and note what the kernel said about it."""
+    tree = Tree(pid, leaf)
+    guard = Guard(tree, cgroup.watched(plan.limits, leaf), sorted(set(logs)), cancel)
+    ending.verdict = guard.watch()
+    if ending.verdict is None:
+        ending.ended = time.monotonic()
+        if tree.reap():  # usually nothing is left, and looking for it would cost as much as the job
+            ending.left = len(tree.members())
+            tree.end(plan.limits.kill_after_s, guard.is_flooded)
+    elif ending.verdict.outcome == lifecycle.OOM:
+        tree.kill()  # asking it to end would give it the time to take the rest of the memory
+    else:
+        tree.end(plan.limits.kill_after_s, guard.is_flooded)
+    ending.status = tree.status
+    kit.settle(plan, ending)
+    ending.cpu_s = tree.cpu_s
+    ending.max_rss_bytes, ending.at_most_rss_bytes = tree.max_rss_bytes, tree.at_most_rss_bytes
+    ending.note_group(leaf)
+    ending.stopped = tree.is_told_to_stop
+    ending.oom_kills = process.out_of_memory_kills() - ending.oom_kills if _is_killed(ending.status) else 0
+
+
+def _is_killed(status: int | None) -> bool:
+    return status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
