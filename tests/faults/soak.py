@@ -184,11 +184,14 @@ class Soak:
                 fits = late - early <= NOISE[what]
                 is_flat &= fits
                 print(f"{kind:<11}{what:<10}{early:>9.0f}{late:>9.0f}{most:>9}  {'flat' if fits else 'GROWS'}")
-        return is_flat and self._has_all()
+        return is_flat and self.has_all()
 
-    def _has_all(self) -> bool:
-        left = [path for state in (layout.RUNNING, layout.WAITING) for path in (self.node.spool / state).iterdir()]
-        left += list((self.node.spool / ".spool" / "locks").iterdir())
+    def left(self) -> list[Path]:
+        places = (layout.RUNNING, layout.WAITING, ".spool/locks")
+        return [path for place in places for path in (self.node.spool / place).iterdir()]
+
+    def has_all(self) -> bool:
+        left = self.left()
         kept = sum(1 for state in (layout.DONE, layout.FAILED) for _ in (self.node.spool / state).iterdir())
         print(f"left over: {len(left)}; records kept and pruned: {kept + self.pruned} of {self.total}")
         return not left and kept + self.pruned == self.total
@@ -229,7 +232,7 @@ def soak(total: int) -> bool:
         life = Soak(root, total)
         try:
             life.run()
-            until(lambda: not any((life.node.spool / layout.RUNNING).iterdir()), "the last records are filed")
+            until(lambda: not life.left(), "the last records are filed, and their locks gone")
             return life.report()
         finally:
             life.close()
