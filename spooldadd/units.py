@@ -146,6 +146,21 @@ def _format_whole_seconds(seconds: int) -> str:
     return "".join(parts)
 
 
+def write_duration(seconds: float) -> str:
+    """Write a duration so that it reads back as the same number: `90s`, `1h30m`, `3661.5s`."""
+    text = format_duration(seconds)
+    return text if parse_duration(text, allow_zero=True) == seconds else f"{seconds!r}s"
+
+
+def write_size(size_bytes: int) -> str:
+    """Write a size so that it reads back as the same number: `2G`, `24684084K`, `1000B`."""
+    for power, unit in ((4, "T"), (3, "G"), (2, "M"), (1, "K")):
+        number, rest = divmod(size_bytes, 1024**power)
+        if number and not rest:
+            return f"{number}{unit}"
+    return f"{size_bytes}B"
+
+
 def format_size(size_bytes: int) -> str:
     """Write a size for people in powers of 1024: `100M`, `1.5G`, `512B`. One digit after the point at most."""
     size = float(size_bytes)

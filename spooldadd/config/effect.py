@@ -13,7 +13,7 @@ from spooldadd.expecting import Expected
 from spooldadd.problems import dotted
 from spooldadd.spec.schema import value_text
 from spooldadd.tomlpos import Path
-from spooldadd.units import format_duration, format_size
+from spooldadd.units import write_duration, write_size
 
 
 class Setting(NamedTuple):
@@ -58,7 +58,7 @@ def _text(name: str, value: object) -> str:
     if value is None:
         return "unset"
     if name.endswith("_s") and isinstance(value, float):
-        return value_text(format_duration(value))
+        return value_text(write_duration(value))
     if name.endswith("_bytes") and isinstance(value, int):
-        return value_text(format_size(value))
+        return value_text(write_size(value))
     return value_text(list(value) if isinstance(value, tuple) else value)

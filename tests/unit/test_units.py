@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spooldadd import units
-from spooldadd.units import BadUnit, format_duration, format_size, parse_duration, parse_size
+from spooldadd.units import BadUnit, format_duration, format_size, parse_duration, parse_size, write_duration, write_size
 
 
 @pytest.mark.parametrize(
@@ -136,3 +136,15 @@ def test_reading_any_value_ends_in_a_number_or_in_a_refusal(value):
             assert parse(value) > 0
         except BadUnit:
             pass
+
+
+@given(st.integers(min_value=1, max_value=units.MAX_SIZE_BYTES))
+def test_a_size_that_is_written_reads_back_as_itself(size_bytes):
+    assert parse_size(write_size(size_bytes)) == size_bytes
+
+
+@given(
+    st.floats(min_value=0.001, max_value=units.MAX_DURATION_S, allow_subnormal=False).map(lambda seconds: round(seconds, 3))
+)
+def test_a_duration_that_is_written_reads_back_as_itself(seconds):
+    assert parse_duration(write_duration(seconds)) == seconds
