@@ -22,7 +22,7 @@ EVENTS = frozenset({
     "ignored", "filing-waits", "work-dir-removed", "not-kept", "foreign", "failed",
     "mail-queued", "mail-held", "mail-sent", "mail-failed", "mail-off",
     "environment-edited", "cache-pruned", "pruned",
-    "taken-over", "not-taken-over", "locks-proven", "locks-private", "probe", "name-watched", "name-taken",
+    "taken-over", "not-taken-over", "locks-proven", "locks-private", "guarantees", "probe", "name-watched", "name-taken",
     "uploaded", "upload-waits", "upload-back", "arrived", "arrived-damaged",
 })  # fmt: skip
 Value = "str | int | float | bool | None"

@@ -39,6 +39,7 @@ class Sharing:
         places, own = the_spool.places, the_spool.holder.node
         self.rule = takeover.rule_of(the_spool.format.kind, config.takeover.after_s)
         self._own, self._jobs = own, jobs
+        self._log = log
         self._takeover = takeover.Takeover(places, own, self.rule, log)
         self._identity = Identity(places, the_spool.holder, log)
         self._answering = Answering(places, own, log)
@@ -57,6 +58,7 @@ class Sharing:
         """Wait until our name is known to be ours. Raises: NodeTaken."""
         if self.rule.is_shared:
             self._identity.settle(is_stopping)
+            self._log.info("guarantees", kind=self.rule.kind, once="by the rename", takeover=self._takeover.outlook())
 
     def recovered(self) -> None:
         """All records were looked at once: those of our name were ours."""

@@ -94,14 +94,6 @@ def decide(rule: Rule, silent_s: float, beat_s: float, locks: str) -> Verdict:
     return Verdict.TAKE if locks == proof.SHARED else Verdict.UNPROVEN
 
 
-def locks_between(places: Layout, own: str, peer: str) -> str:
-    """Return what either of two nodes has seen of the other's locks; one who saw them apart is believed."""
-    seen = {proof.locks(places, own, peer), proof.locks(places, peer, own)}
-    if proof.PRIVATE in seen:
-        return proof.PRIVATE
-    return proof.SHARED if proof.SHARED in seen else proof.UNKNOWN
-
-
 def refusal(verdict: Verdict, node: str) -> str:
     """Say why the jobs of a silent node are not taken over."""
     return {
@@ -130,12 +122,22 @@ class Takeover:
         if silent_s < threshold_s(self.rule, beat_s):
             self._said = {(said, verdict) for said, verdict in self._said if said != node}
             return None
-        locks = locks_between(self._places, self._own, node) if node else proof.SHARED
+        locks = proof.between(self._places, self._own, node) if node else proof.SHARED
         verdict = decide(self.rule, silent_s, beat_s, locks)
         if verdict is Verdict.TAKE:
             return Lost(node, self._words(node, silent_s), silent_s)
         self._say(node, verdict, silent_s)
         return None
+
+    def outlook(self) -> str:
+        """Say whose jobs would be taken over from here if they were lost, as far as it is known now."""
+        if self.rule.after_s is None:
+            return "never: `[takeover] after` is `never`"
+        seen = proof.read(self._places, self._own)
+        if seen.get(proof.MOUNTS) == proof.PRIVATE:
+            return "never: locks do not reach other nodes here"
+        proven = ", ".join(sorted(peer for peer, locks in seen.items() if locks == proof.SHARED and peer != proof.MOUNTS))
+        return f"after {format_duration(self.rule.after_s)}, from nodes whose locks were proven: {proven or 'none yet'}"
 
     def has_news(self) -> bool:
         """Tell whether a node has fallen silent for long enough since the last call: recovery has something to look at."""

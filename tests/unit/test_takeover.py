@@ -50,11 +50,11 @@ def test_a_worker_beats_often_enough_to_be_seen(after, beat_s):
 
 
 def test_what_either_node_saw_holds_for_both_and_private_wins(bench):
-    assert takeover.locks_between(bench.places, "b", "a") == proof.UNKNOWN
+    assert proof.between(bench.places, "b", "a") == proof.UNKNOWN
     proof.note(bench.places, "a", "b", proof.SHARED)
-    assert takeover.locks_between(bench.places, "b", "a") == proof.SHARED
+    assert proof.between(bench.places, "b", "a") == proof.SHARED
     proof.note(bench.places, "b", "a", proof.PRIVATE)
-    assert takeover.locks_between(bench.places, "b", "a") == proof.PRIVATE
+    assert proof.between(bench.places, "b", "a") == proof.PRIVATE
 
 
 # -- silence
@@ -77,6 +77,22 @@ def silence(bench, steps):
 
 def nothing():
     pass
+
+
+@pytest.mark.parametrize(
+    ("after_s", "seen", "words"),
+    [
+        (None, {"b": "shared"}, "never: `[takeover] after` is `never`"),
+        (180.0, {}, "after 3m, from nodes whose locks were proven: none yet"),
+        (180.0, {"c": "shared", "b": "shared", "d": "private"}, "after 3m, from nodes whose locks were proven: b, c"),
+        (180.0, {"b": "shared", "*": "private"}, "never: locks do not reach other nodes here"),
+    ],
+)
+def test_a_worker_says_at_the_start_whose_jobs_it_would_take_over(bench, after_s, seen, words):
+    for peer, verdict in seen.items():
+        proof.note(bench.places, "a", peer, verdict)
+    rule = takeover.Rule("shared", after_s)
+    assert takeover.Takeover(bench.places, "a", rule, bench.log).outlook() == words
 
 
 def test_silence_is_what_was_seen_of_it(bench):
