@@ -25,7 +25,7 @@ def service() -> Iterator[Path]:
     """A group that looks like a delegated service; the worker goes into its subgroup, as `DelegateSubgroup=` has it."""
     own = grouping.own_group()
     if own is None or os.getuid() != 0:
-        pytest.skip("capability: a tree of cgroup v2 that this user can write")
+        pytest.skip("needs the capability: a tree of cgroup v2 that this user can write")
     group = Path(own, f"test-{names.random_part()}.service")
     try:
         enable(Path(own))
@@ -34,7 +34,7 @@ def service() -> Iterator[Path]:
     except OSError:
         for path in (group / "worker", group):
             cgroup.Leaf(str(path)).remove()
-        pytest.skip("capability: the controllers cpu, memory and pids of cgroup v2, below our own group")
+        pytest.skip("needs the capability: the controllers cpu, memory and pids of cgroup v2, below our own group")
     yield group
     cgroup.Leaf(str(group)).kill()
     left = [path.name for path in group.iterdir() if path.name.startswith(cgroup.PREFIX)]

@@ -40,7 +40,7 @@ def make_base():
 def base():
     path = make_base()
     if path is None:
-        pytest.skip("capability: a tree of cgroup v2 that this user can write")
+        pytest.skip("needs the capability: a tree of cgroup v2 that this user can write")
     yield path
     for entry in os.scandir(path):
         if entry.is_dir():
@@ -74,7 +74,7 @@ def test_all_that_is_in_a_leaf_is_killed_at_once(base):
     until(lambda: len(procs.read_text().splitlines()) == 3, "the job has started")
     if not leaf.kill():
         os.killpg(pid, signal.SIGKILL)
-        pytest.skip("capability: cgroup.kill (Linux 5.14)")
+        pytest.skip("needs the capability: cgroup.kill (Linux 5.14)")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     until(lambda: procs.read_text() == "", "nothing is left in it")
     assert leaf.remove()
@@ -150,7 +150,7 @@ def test_the_limits_are_written_as_the_kernel_reads_them(tmp_path):
 def test_a_process_is_found_in_its_group():
     own = grouping.own_group()
     if own is None:
-        pytest.skip("capability: a mounted tree of cgroup v2")
+        pytest.skip("needs the capability: a mounted tree of cgroup v2")
     child = subprocess.Popen(["sleep", "300"])
     try:
         assert grouping.own_group(child.pid) == own
@@ -181,6 +181,6 @@ def test_switched_off_is_off(tmp_path):
 def test_a_scope_alone_is_not_replaced_by_a_leaf(tmp_path):
     place = grouping.find("scope", os.getpid(), str(tmp_path))
     if place.kind == "scope":
-        pytest.skip("capability: a machine whose service manager makes no scope for us")
+        pytest.skip("needs the capability: a machine whose service manager makes no scope for us")
     assert (place.kind, place.base) == ("tree", "")
     assert place.why

@@ -22,7 +22,7 @@ PATHS = [
 @pytest.mark.parametrize("path", PATHS)
 def test_a_path_is_escaped_as_systemd_does_it(path):
     if shutil.which("systemd-escape") is None:
-        pytest.skip("capability: systemd-escape")
+        pytest.skip("needs the capability: systemd-escape")
     done = subprocess.run(["systemd-escape", "--path", path], capture_output=True, text=True, check=True)
     assert unitfiles.escape_path(path) == done.stdout.removesuffix("\n")
 
@@ -115,7 +115,7 @@ def test_what_the_docs_promise_of_a_unit_stands_in_it(kind):
     assert any(line.startswith("WatchdogSec=") for line in lines)
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="capability: systemd-analyze")
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs the capability: systemd-analyze")
 def test_systemd_itself_finds_nothing_wrong_with_the_unit(tmp_path):
     (tmp_path / "spooldadd@.service").write_text(unitfiles.unit_text("system", ["/bin/true"], has_subgroups=False))
     (tmp_path / "spooldadd.slice").write_text(unitfiles.template("slice"))
