@@ -42,6 +42,10 @@ def _refuse(job: Job, options: argparse.Namespace) -> None:
         return
     if job.state == layout.DONE:
         raise CannotReturn(f"`{job.id}` was successful; `spooldadd retry --force {job.id}` runs it again all the same")
+    may_be_at = returning.may_be_at(job.path)
+    if options.here and may_be_at:
+        remedy = f"`spooldadd retry {job.id}` finds out; `retry --here --force` runs it here all the same"
+        raise CannotReturn(f"`{job.id}` may have been sent to {may_be_at}, and would run twice; {remedy}")
     sent_to = returning.went_to(job.path)
     if sent_to:
         again = f"`spooldadd retry --force {os.path.basename(job.path)}` sends it once more"

@@ -64,6 +64,7 @@ def _fields(job: Job, meaning: str, directory: str, *, is_there: bool) -> list[t
         ("used", single.usage(job)),
         ("record", words.show(job.path)),
         ("work directory", where if directory else ""),
+        *single.travelled(job),
     ]
 
 
@@ -106,4 +107,5 @@ def _commands(job: Job, directory: str | None) -> list[str]:
         copy = shlex.quote(job.name + os.path.splitext(job.spec_path)[1])
         return [f"cp {shlex.quote(job.spec_path)} {copy}", f"spooldadd check {copy}", f"spooldadd submit {copy}"]
     enter = [f"cd {shlex.quote(directory)}"] if directory else []
-    return [f"spooldadd logs {name}", *enter, f"spooldadd retry {name}"]
+    runs_elsewhere = os.path.lexists(os.path.join(job.path, layout.RETURNED))
+    return [f"spooldadd logs {name}", *enter, *([] if runs_elsewhere else [f"spooldadd retry {name}"])]

@@ -16,7 +16,7 @@ MAX_PROBLEM_BYTES = 20_000
 def describe(job: Job, now: datetime.datetime) -> list[str]:
     """Return the lines: the job and its state first, then what is known, then its attempts and errors."""
     head = f"{words.show(job.id)}  {_state(job)}"
-    fields = [*_why(job, now), *_who(job), *_when(job, now), *_where(job), *_travelled(job)]
+    fields = [*_why(job, now), *_who(job), *_when(job, now), *_where(job), *travelled(job)]
     return [head, *words.pairs(fields), *_attempts(job), *_problems(job)]
 
 
@@ -59,7 +59,7 @@ def _who(job: Job) -> list[tuple[str, str]]:
     return [*fields, ("processes", ", ".join(pids))]
 
 
-def _travelled(job: Job) -> list[tuple[str, str]]:
+def travelled(job: Job) -> list[tuple[str, str]]:
     """Where its record came from, where it was sent, and where its spec was sent back to."""
     if job.is_drop:
         return []

@@ -38,9 +38,8 @@ def waiting(table: tables.Table, now: datetime.datetime) -> str:
 
 def journeys(record: str) -> list[tuple[str, str]]:
     """Say where a record came from, which master has it, and where its spec went again; what does not apply is left out."""
-    came, sent, back = (
-        tables.read(os.path.join(record, name)) for name in (layout.MANIFEST, layout.UPLOADED, layout.RETURNED)
-    )
+    notes = (layout.MANIFEST, layout.UPLOADED, layout.RETURNED, layout.RETURNING)
+    came, sent, back, leaving = (tables.read(os.path.join(record, name)) for name in notes)
     found = []
     if came:
         how = "it was sent from" if came.get("source") == "upload" else "it was collected from"
@@ -49,6 +48,9 @@ def journeys(record: str) -> list[tuple[str, str]]:
         found.append(("sent to", str(sent.get("to"))))
     if back:
         found.append(("sent back", f"to `{back.get('node')}`, as `{back.get('job')}`"))
+    if leaving:
+        where = f"to `{leaving.get('node')}`, as `{leaving.get('job')}`, or not: `spooldadd retry` finds out"
+        found.append(("sent back", where))
     return found
 
 

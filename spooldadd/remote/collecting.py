@@ -31,7 +31,7 @@ from spooldadd.remote.targets import Target
 # So many records are fetched, looked at again and taken in together.
 BATCH = 100
 COLLECTED = "collected"
-_NOTES = (layout.UPLOADED, layout.RETURNED, layout.MANIFEST)
+_NOTES = (layout.UPLOADED, layout.RETURNING, layout.RETURNED, layout.MANIFEST)
 _NO_RESULT = "-"
 
 

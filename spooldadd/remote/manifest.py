@@ -22,7 +22,7 @@ from spooldadd.remote.rsync import PARTIAL
 SCHEMA = 1
 FILE = layout.MANIFEST
 # What this program notes in a record about its way, and what stands in none: no part of what happened to the job.
-_NOTES = frozenset({FILE, layout.UPLOADED, layout.RETURNED, PARTIAL})
+_NOTES = frozenset({FILE, layout.UPLOADED, layout.RETURNING, layout.RETURNED, PARTIAL})
 # A manifest of 100,000 kept files has ten megabytes.
 MAX_BYTES = 64 << 20
 

@@ -48,10 +48,15 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Load:
-    """One spec that goes out: the name that messages call it by, and what writes it."""
+    """One spec that goes out: the name that messages call it by, and what writes it.
+
+    `job` is its id, unless it gets a new one. Where an earlier process began to send it, it is looked for there first.
+    """
 
     source: str
     spec: Droppable
+    job: str = ""
+    is_begun: bool = False
 
 
 def push_all(
@@ -74,13 +79,18 @@ def push(rsync: Rsync, loads: Sequence[Load], target: Target) -> list[Delivery]:
             files = {_write(scratch, load): load.source for load in loads}
         except (OSError, SpecError) as error:
             return [Delivery(target, load.source, "", FAILED, str(error)) for load in loads]
-        shipment = _Shipment(rsync, target, scratch, files)
+        shipment = _Shipment(rsync, target, scratch, files, is_begun=any(load.is_begun for load in loads))
         shipment.go()
         return [shipment.delivery(file) for file in files]
 
 
+def new_id(name: str) -> str:
+    """Return the id of a job that will be sent."""
+    return names.new_job_id(name, time.time(), names.random_part())
+
+
 def _write(scratch: str, load: Load) -> str:
-    job = names.new_job_id(load.spec.name, time.time(), names.random_part())
+    job = load.job or new_id(load.spec.name)
     durable.write_new_by(os.path.join(scratch, job + load.spec.suffix), load.spec.write, sync=False)
     return job + load.spec.suffix
 
@@ -88,14 +98,15 @@ def _write(scratch: str, load: Load) -> str:
 class _Shipment:
     """The files for one target, and how far they have come."""
 
-    def __init__(self, rsync: Rsync, target: Target, scratch: str, files: dict[str, str]) -> None:
+    def __init__(self, rsync: Rsync, target: Target, scratch: str, files: dict[str, str], *, is_begun: bool) -> None:
         self._rsync = rsync
         self._target = target
         self._scratch = scratch
         self._files = files
         self._arrived: set[str] = set()
-        self._is_begun = False  # from here on something may have arrived without our hearing of it
-        self._is_known = True
+        self._is_begun = is_begun  # from here on something may have arrived without our hearing of it
+        self._is_known = not is_begun
+        self._is_probed = False
         self._reason = ""
 
     def go(self) -> None:
@@ -103,10 +114,11 @@ class _Shipment:
         for pause_s in (0.0, *PAUSES_S):
             time.sleep(pause_s)
             try:
+                if not self._is_probed:
+                    probing.probe(self._rsync, self._target)
+                    self._is_probed = True
                 if self._is_begun:
                     self._look()
-                else:
-                    probing.probe(self._rsync, self._target)
                 if len(self._arrived) < len(self._files):
                     self._send()
             except Unreachable as error:

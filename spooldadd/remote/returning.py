@@ -4,7 +4,8 @@ job.
 The record stays where it is, as the history of what happened there; `returned.toml` in it says where its spec went and under
 which id, so that nobody sends it twice without meaning to.
 
-If we die here: the spec may be there without a word in the record; whoever sends it again runs it again.
+If we die here: `returning.toml`, which is written first, has the id under which the spec may be there. Whoever sends it
+again looks there for that id, so it runs once. Where nobody could know whether it arrived, that file stays, too.
 """
 
 from __future__ import annotations
@@ -63,21 +64,36 @@ def went_to(path: str) -> str:
     return f"{table.get('node')} as `{table.get('job')}`" if table is not None else ""
 
 
+def may_be_at(path: str) -> str:
+    """Say where the spec of this record may be already, because nobody heard whether it arrived; else empty."""
+    table = _begun(path)
+    return f"{table.get('node')} as `{table['job']}`" if table else ""
+
+
 def send_back(config: Config, path: str, found: Manifest, *, sync: bool) -> str:
     """Send the spec of this record to the node that it came from; return the new job's id. Raises: CannotReturn."""
-    target = _target(config, found)
-    load = pushing.Load(path, _stored(path, found))
+    target, spec = _target(config, found), _stored(path, found)
+    begun = _begun(path)
+    job = str(begun["job"]) if begun else pushing.new_id(spec.name)
+    about: dict[str, object] = {"node": target.name, "to": target.address, "job": job}
+    _note(path, layout.RETURNING, about, sync=sync)
+    load = pushing.Load(path, spec, job, is_begun=begun is not None)
     (delivery,) = pushing.push(choosing.rsync_of(config), [load], target)
-    if delivery.state != pushing.ARRIVED:
+    if delivery.state == pushing.UNKNOWN:
+        again = f"`spooldadd retry {os.path.basename(path)}` does that, and sends it only where it is not there"
+        raise CannotReturn(f"`{found.job}` may or may not have been sent back to {target.shown}: {delivery.reason}; {again}")
+    if delivery.state == pushing.ARRIVED:
+        _note(path, layout.RETURNED, about, sync=sync)
+    _forget(path)
+    if delivery.state == pushing.FAILED:
         raise CannotReturn(f"`{found.job}` was not sent back to {target.shown}: {delivery.reason}; `--here` runs it here")
-    _note(path, {"node": target.name, "to": target.address, "job": delivery.job}, sync=sync)
     return delivery.job
 
 
 def drop_here(places: Layout, path: str, found: Manifest, *, sync: bool) -> str:
     """Drop the spec of this record into the spool at hand; return the new job's id. Raises: SpoolError."""
     (job,) = drop_all(places, [_stored(path, found)], sync=sync)
-    _note(path, {"node": HERE, "job": job}, sync=sync)
+    _note(path, layout.RETURNED, {"node": HERE, "job": job}, sync=sync)
     return job
 
 
@@ -98,10 +114,23 @@ def _target(config: Config, found: Manifest) -> Target:
     )
 
 
-def _note(path: str, table: dict[str, object], *, sync: bool) -> None:
+def _begun(path: str) -> dict[str, object] | None:
+    """Return what was noted before the spec was sent, where nobody noted afterwards what came of it."""
+    table = record.read_table(os.path.join(path, layout.RETURNING))
+    return dict(table) if table is not None and names.parse_job_id(str(table.get("job"))) else None
+
+
+def _forget(path: str) -> None:
+    try:
+        os.unlink(os.path.join(path, layout.RETURNING))
+    except OSError:
+        pass  # the next one looks there for the id, and finds what we know
+
+
+def _note(path: str, file: str, table: dict[str, object], *, sync: bool) -> None:
     """What cannot be noted costs a note; the job is on its way."""
     text = flat({"schema": 1, **table, "returned_at": record.moment(time.time())})
     try:
-        durable.write(os.path.join(path, layout.RETURNED), text.encode(), sync=sync)
+        durable.write(os.path.join(path, file), text.encode(), sync=sync)
     except OSError:
         pass

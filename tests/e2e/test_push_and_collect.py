@@ -107,6 +107,9 @@ def test_a_failed_job_goes_back_to_its_node_and_only_once(world, spec):
     assert refused.returncode == 1
     assert again in refused.stderr
     assert again in world.master.run("status", job).stdout
+    explained = world.master.run("explain", job).stdout
+    assert again in explained
+    assert f"spooldadd retry {job}" not in explained
     assert json.loads(world.master.run("failures", "--node", "n2", "--json").stdout)["causes"] == []
     here = world.master.run("retry", "--here", "--force", job).stdout.strip()
     assert (world.master.spool / f"{here}.toml").exists()

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from spooldadd.remote import pushing, targets
+from spooldadd.config import Config
+from spooldadd.remote import pushing, returning, targets
 from spooldadd.remote.rsync import Rsync
 from spooldadd.submitting import Text
-from tests.travelling import make_spool
+from tests.travelling import JOB, collect, make_record, make_spool
 
 pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="needs the capability rsync")
 LOADS = [pushing.Load("one.toml", Text("one", b'command = ["true"]\n')), pushing.Load("two.py", Text("two", b"#", ".py"))]
@@ -61,10 +62,8 @@ def test_a_spec_arrives_once_whichever_answer_is_lost(at, mode, tmp_path, monkey
     assert jobs_in(node) == sorted(one.job for one in found)
 
 
-def test_what_nobody_can_know_is_said_and_not_sent_again(tmp_path, monkeypatch):
-    """From the second call on nothing is heard of the other side any more; the files have arrived."""
-    monkeypatch.setattr(pushing, "PAUSES_S", (0.0,))
-    node = make_spool(tmp_path / "node")
+def deaf_after_one_call(tmp_path, monkeypatch):
+    """From the second call of rsync on, its work is done and its answer lost."""
     wrapper = tmp_path / "bin" / "rsync"
     wrapper.parent.mkdir()
     rsync, calls = shutil.which("rsync"), tmp_path / "calls"
@@ -74,7 +73,66 @@ def test_what_nobody_can_know_is_said_and_not_sent_again(tmp_path, monkeypatch):
     )
     wrapper.chmod(0o755)
     monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+
+
+def test_what_nobody_can_know_is_said_and_not_sent_again(tmp_path, monkeypatch):
+    """From the second call on nothing is heard of the other side any more; the files have arrived."""
+    monkeypatch.setattr(pushing, "PAUSES_S", (0.0,))
+    node = make_spool(tmp_path / "node")
+    deaf_after_one_call(tmp_path, monkeypatch)
     found = pushing.push(Rsync(), LOADS, targets.parse(node.root))
     assert {one.state for one in found} == {pushing.UNKNOWN}
     assert all("may have arrived" in one.reason and one.job in one.reason for one in found)
     assert len(jobs_in(node)) == 2
+
+
+def collected(tmp_path):
+    """A failed record of a node that a collecting spool has."""
+    node, master = make_spool(tmp_path / "node"), make_spool(tmp_path / "master")
+    make_record(node, "failed")
+    collect(node, master)
+    return node, Path(master.failed, JOB)
+
+
+def send_back(path):
+    return returning.send_back(Config(), str(path), returning.arrived(str(path)), sync=False)
+
+
+def test_a_spec_that_goes_back_arrives_once_though_nobody_heard_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(pushing, "PAUSES_S", (0.0,))
+    node, path = collected(tmp_path)
+    deaf_after_one_call(tmp_path, monkeypatch)
+    with pytest.raises(returning.CannotReturn, match="may or may not") as unheard:
+        send_back(path)
+    assert "--here" not in str(unheard.value)
+    (job,) = jobs_in(node)
+    assert job in returning.may_be_at(str(path))
+    monkeypatch.undo()
+    assert send_back(path) == job
+    assert jobs_in(node) == [job]
+    assert job in returning.went_to(str(path))
+    assert not returning.may_be_at(str(path))
+
+
+def test_who_dies_while_a_spec_goes_back_leaves_the_id_by_which_it_is_found(tmp_path, monkeypatch):
+    node, path = collected(tmp_path)
+    arrive = pushing.push
+
+    def die(*arguments):
+        arrive(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pushing, "push", die)
+    with pytest.raises(KeyboardInterrupt):
+        send_back(path)
+    monkeypatch.undo()
+    assert [send_back(path)] == jobs_in(node)
+
+
+def test_what_did_not_go_back_leaves_no_doubt(tmp_path):
+    node, path = collected(tmp_path)
+    os.unlink(Path(node.root, ".spool", "format.toml"))
+    with pytest.raises(returning.CannotReturn, match="was not sent back"):
+        send_back(path)
+    assert not returning.may_be_at(str(path))
+    assert not jobs_in(node)
