@@ -141,9 +141,10 @@ def _trouble(places: Layout, error: OSError) -> str:
 def unserved(places: Layout, suffixes: Iterable[str] = (forms.TOML,), node: str | None = None) -> str | None:
     """Say that nobody takes files with one of these suffixes, or return None where somebody does, or we cannot know.
 
-    With a node: that this one does not.
+    With a node: that this one does not. Another node of a synced spool serves its own copy, which cannot be seen from here;
+    to start a worker under its name on this copy would be two nodes of one name.
     """
-    from spooldadd import filesystem  # late, both: `drop` alone asks neither
+    from spooldadd import filesystem, mark  # late, all: `drop` alone asks none
     from spooldadd.inspect import workers
 
     found = [one for one in workers.all_nodes(places) if node in (None, one.name)]
@@ -154,6 +155,8 @@ def unserved(places: Layout, suffixes: Iterable[str] = (forms.TOML,), node: str 
     who = "worker" if node is None else f"worker of node `{node}`"
     if serving:
         return f"no {who} of `{places.root}` takes `{refused[0]}` files, which is how what was submitted is called"
+    if node is not None and mark.read(places.root).nodes:
+        return f"no {who} serves this copy of a synced spool; the job runs when it is in the copy of `{node}`, and that is served"
     option = "" if node is None else f" --node {node}"
     remedy = f"the job waits until one does: `spooldadd worker {places.root}{option}`"
     if not found:

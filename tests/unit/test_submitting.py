@@ -110,3 +110,11 @@ def test_a_worker_that_takes_other_files_only_is_told(places):
     node.beat({"suffixes": [".spec"]})
     assert "takes `.toml` files" in (submitting.unserved(places) or "")
     assert "takes `.tar` files" in (submitting.unserved(places, {".spec", ".tar"}) or "")
+
+
+def test_nobody_is_told_to_serve_his_copy_of_a_synced_spool_under_the_name_of_another_node(tmp_path):
+    mark.create(str(tmp_path / "copy"), durability="process", kind=mark.SYNCED, nodes=["alpha", "beta"])
+    copy = layout.Layout(str(tmp_path / "copy"))
+    said = submitting.unserved(copy, node="beta") or ""
+    assert "in the copy of `beta`" in said
+    assert "spooldadd worker" not in said
