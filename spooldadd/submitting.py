@@ -156,7 +156,7 @@ def unserved(places: Layout, suffixes: Iterable[str] = (forms.TOML,), node: str 
     if serving:
         return f"no {who} of `{places.root}` takes `{refused[0]}` files, which is how what was submitted is called"
     if node is not None and mark.read(places.root).nodes:
-        return f"no {who} serves this copy of a synced spool; the job runs when it is in the copy of `{node}`, and that is served"
+        return f"no {who} serves this copy of a synced spool; it runs when the copy of `{node}` has it and is served"
     option = "" if node is None else f" --node {node}"
     remedy = f"the job waits until one does: `spooldadd worker {places.root}{option}`"
     if not found:

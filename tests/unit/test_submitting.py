@@ -116,5 +116,5 @@ def test_nobody_is_told_to_serve_his_copy_of_a_synced_spool_under_the_name_of_an
     mark.create(str(tmp_path / "copy"), durability="process", kind=mark.SYNCED, nodes=["alpha", "beta"])
     copy = layout.Layout(str(tmp_path / "copy"))
     said = submitting.unserved(copy, node="beta") or ""
-    assert "in the copy of `beta`" in said
+    assert "the copy of `beta`" in said
     assert "spooldadd worker" not in said
