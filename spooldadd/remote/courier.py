@@ -29,6 +29,8 @@ START = (
 GATHER_S = 0.5
 # How often to look for what arrived, whether the program has ended, and for what was filed without a word to the worker.
 ARRIVED_S, ENDED_S, FILED_S = 5.0, 1.0, 30.0
+# How often to look into every record: where a person removed `uploaded.toml`, no directory of ours tells.
+ALL_S = 300.0
 FIRST_RETRY_S = 2.0
 # What a worker that drains waits for it at the end. A longer upload goes on by itself.
 FAREWELL_S = 20.0
@@ -55,6 +57,7 @@ class Courier:
         self._look_at = self._upload_at = 0.0
         self._retry_s = FIRST_RETRY_S
         self._seen: tuple[int, ...] = ()
+        self._all_at = 0.0
         self._farewell_until = 0.0
         self._tried: list[str] = []
         self._try_again_at = 0.0
@@ -107,9 +110,9 @@ class Courier:
         """Tell whether anything was filed since the last look, or is left from it."""
         seen = tuple(_changed_at(path) for path in (self._places.done, self._places.failed))
         self._upload_at = now + FILED_S
-        if seen == self._seen:
+        if seen == self._seen and now < self._all_at:
             return False
-        self._seen = seen
+        self._seen, self._all_at = seen, now + ALL_S
         return True
 
     def _start(self, now: float) -> None:
