@@ -39,6 +39,7 @@ from spooldadd.remote.pushing import Delivery, Load
 from spooldadd.remote.rsync import Rsync, Unreachable, own_words
 from spooldadd.remote.targets import Target
 
+NOT_FOUND = 127  # what a shell says of a command
 TAKES_ARGUMENTS = True  # behind `--`, for a script
 
 
@@ -185,6 +186,12 @@ def _wait(rsync: Rsync, found: list[Delivery], options: argparse.Namespace) -> d
     return {delivery.job: end for delivery, (end, _) in zip(arrived, ends, strict=True)}
 
 
+def _remedy(delivery: Delivery, code: int) -> str:
+    if code != NOT_FOUND:
+        return ""
+    return f", because `{delivery.target.command[0]}` is not found there: set `command` of the node in `[nodes]`"
+
+
 def _end_of(rsync: Rsync, delivery: Delivery, timeout_s: float | None) -> tuple[str, str]:
     limit = ["--timeout", f"{timeout_s:g}s"] if timeout_s is not None else []
     try:
@@ -193,6 +200,6 @@ def _end_of(rsync: Rsync, delivery: Delivery, timeout_s: float | None) -> tuple[
         return "unknown", str(error)
     ends = {0: "done", 1: "failed", 5: "timeout"}
     if answer.code not in ends:
-        return "unknown", f"cannot be waited for there ({own_words(answer)}); it goes on"
+        return "unknown", f"cannot be waited for there ({own_words(answer)}){_remedy(delivery, answer.code)}; it goes on"
     said = (answer.out or answer.err).strip().removeprefix("spooldadd: ").removeprefix(delivery.job).strip()
     return ends[answer.code], said

@@ -15,14 +15,20 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 
 from spooldadd.errors import SpooldaddError
-from spooldadd.remote.targets import Target
+from spooldadd.remote.targets import COMMAND, Target
 
 PROGRAM = "rsync"
+PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+START = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "runpy.run_module('spooldadd', run_name='__main__', alter_sys=True)"
+)
 # What was half received is kept here, within the directory that it belongs to, and continued the next time.
 PARTIAL = ".rsync-partial"
 TIMEOUT_S = 120.0
@@ -106,6 +112,9 @@ class Rsync:
         return self._ask(target, arguments, None)
 
     def _ask(self, target: Target, arguments: Iterable[str], timeout_s: float | None) -> Answer:
+        if not target.host and target.command == COMMAND:  # the very program that asks, wherever it is installed
+            command = [sys.executable, "-I", "-c", START, PACKAGE_PARENT, "--spool", target.path, *arguments]
+            return _run(command, b"", self._environ(), timeout_s)
         if not target.host:
             return _run(["/bin/sh", "-c", target.on_host(*arguments)], b"", self._environ(), timeout_s)
         host = target.host.replace("[", "").replace("]", "")  # rsync wants them around an address, ssh does not

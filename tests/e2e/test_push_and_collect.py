@@ -138,6 +138,12 @@ def test_wait_says_how_a_job_ended_on_its_node(world, spec):
     assert world.master.run("push", spec("good", 'command = "true"\n'), "n1", "--wait", "--timeout", "1m").returncode == 0
 
 
+def test_a_directory_of_this_machine_is_waited_for_though_no_path_names_the_program(world, spec):
+    there = str(world.nodes["n1"].spool)
+    done = world.master.run("push", spec("near", 'command = "true"\n'), there, "--wait", "--timeout", "1m", check=False)
+    assert (done.returncode, "done" in done.stderr) == (0, True), done.stderr
+
+
 def test_what_cannot_be_reached_is_named_with_the_remedy_and_the_others_do_not_suffer(world, spec, tmp_path):
     path = spec("partly", 'command = "true"\n')
     world.server.know("other_key.pub")
