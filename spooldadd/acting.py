@@ -153,7 +153,7 @@ def _home(the_spool: Spool, job: Job) -> str:
     marked = the_spool.format
     if marked.kind != mark.SYNCED:
         return ""
-    bound = layout.bound_nodes([job.id] if job.is_drop else listing.entries(job.path))
+    bound = list(filter(None, [layout.drop_node(job.id)])) if job.is_drop else layout.bound_nodes(listing.entries(job.path))
     if bound or not job.is_drop:
         return bound[0] if bound else ""
     from spooldadd.inspect import checked, placing  # late, as few spools are synced

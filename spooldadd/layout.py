@@ -110,10 +110,15 @@ def inbox(node: str) -> str:
 
 
 def inbox_node(name: str) -> str:
-    """Return the node of an inbox, of the key of a drop in one, or of such a file in a record; empty where it is none."""
+    """Return the node of an inbox or of such a file in a record; empty where it is none. Of a drop: `drop_node`."""
     first = name.partition("/")[0]
     node = first.removeprefix(INBOX)
     return node if first.startswith(INBOX) and names.safe_name(node) == node else ""
+
+
+def drop_node(key: str) -> str:
+    """Return the node in whose inbox a drop lies; empty where it lies in the root, whatever it is called there."""
+    return inbox_node(key) if "/" in key else ""
 
 
 def is_inbox(key: str) -> bool:

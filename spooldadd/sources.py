@@ -226,8 +226,10 @@ class Sources:
         for name in sorted(conflicts - self._noticed):
             self._log.warning("conflict-copy", file=name, then="it is not run; compare and remove it")
         for name in sorted(unexpected - self._noticed):
-            suffixes = ", ".join(self._config.intake.suffixes)
-            self._log.info("ignored", file=name, reason=f"its name does not end in {suffixes}")
+            reason = f"its name does not end in {', '.join(self._config.intake.suffixes)}"
+            if name.startswith(layout.INBOX) and "/" not in name:
+                reason += ", and it is no inbox, because no node can be called so"
+            self._log.info("ignored", file=name, reason=reason)
         self._noticed |= conflicts | unexpected
 
     def _say_no_specs(self) -> None:

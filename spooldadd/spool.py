@@ -252,7 +252,7 @@ class Spool:
 
     def _bind(self, path: str, source: str) -> None:
         """Note in a new record that one node alone may run its job, now and later: an empty file of the inbox's name."""
-        node, text = layout.inbox_node(source), b""
+        node, text = layout.drop_node(source), b""
         if self.format.kind == mark.SYNCED:  # a sync tool may bring it back: it is to be known then
             node, text = node or self.holder.node, origin.text(origin.of_drop(self.places.root, source))
         if node:

@@ -52,7 +52,7 @@ class Spread:
 
     def is_mine(self, entry: Entry) -> bool:
         """Tell whether this entry is ours to take first."""
-        if self.is_alone or (not entry.is_record and layout.inbox_node(entry.key)):  # we see no inbox but our own
+        if self.is_alone or (not entry.is_record and layout.drop_node(entry.key)):  # we see no inbox but our own
             return True
         return self._node_of(entry.key) == self._own or self._is_overdue(entry)
 

@@ -68,7 +68,7 @@ class Synced:
 
     def owner_of(self, key: str, place: Place) -> str:
         """Return the node to which a drop belongs."""
-        return layout.inbox_node(key) or owner(place, layout.bare_name(key), self._nodes)
+        return layout.drop_node(key) or owner(place, layout.bare_name(key), self._nodes)
 
     def is_ours(self, key: str, place: Place) -> bool:
         """Tell whether a drop belongs to this node and is new; one that came back is set aside. Raises: OSError."""

@@ -121,13 +121,20 @@ def check_inboxes(subject: Subject) -> Iterator[Check]:
     known = {*nodes.read_all(subject.places), subject.config.node}
     waiting: dict[str, list[str]] = {}
     for key in drops.in_inboxes(subject.root, "", subject.config.intake.suffixes):
-        if layout.inbox_node(key) not in known:
-            waiting.setdefault(layout.inbox_node(key), []).append(key)
+        if layout.drop_node(key) not in known:
+            waiting.setdefault(layout.drop_node(key), []).append(key)
     for node, keys in sorted(waiting.items()):
         what = counted(len(keys), "drop waits", "drops wait")
         remedy = f"start a worker with `--node {node}`, or move them into the root or another inbox"
         yield warned("inboxes", f"{what} for the node `{node}`, which has never served this spool: {listed(keys)}", remedy)
-    if not waiting:
+    no_inboxes = sorted(name for name in drops.keys(subject.root, layout.INBOX) if _is_no_inbox(subject, name))
+    if no_inboxes:
+        what = counted(
+            len(no_inboxes), "name begins as an inbox's does and is none", "names begin as an inbox's do and are none"
+        )
+        remedy = "an inbox is a directory called `@` and the name of a node; nobody looks at anything else"
+        yield warned("inboxes", f"{what}: {listed(no_inboxes)}", remedy)
+    if not waiting and not no_inboxes:
         yield ok("inboxes", "no drop waits for a node that nobody knows")
 
 
@@ -172,8 +179,17 @@ def _listed(directory: str) -> list[str]:
         return []
 
 
+def _is_no_inbox(subject: Subject, name: str) -> bool:
+    """A directory that is called as no node can be, or a file in the place of an inbox, as `cp` makes it for one missing."""
+    if "/" in name or drops.is_drop(name, subject.config.intake.suffixes):
+        return False
+    return not (layout.is_inbox(name) and os.path.isdir(os.path.join(subject.root, name)))
+
+
 def _is_ignored(subject: Subject, key: str) -> bool:
     suffixes, name = subject.config.intake.suffixes, os.path.basename(key)
+    if _is_no_inbox(subject, key) and key.startswith(layout.INBOX):
+        return False  # told as such
     if intake.is_candidate(name, suffixes):
         return not forms.is_meant(os.path.join(subject.root, key), name)
     return intake.is_unexpected(name, suffixes)

@@ -28,10 +28,18 @@ def check_verdicts(subject: Subject) -> Iterator[Check]:
     if mark.read(subject.root).kind != mark.SHARED:
         return
     own = subject.config.node
-    others = [node.name for node in workers.all_nodes(subject.places) if node.name != own]
-    by_verdict: dict[str, list[str]] = {proof.SHARED: [], proof.PRIVATE: [], proof.UNKNOWN: []}
+    found = [node.name for node in workers.all_nodes(subject.places)]
+    others = [name for name in found if name != own]
+    # The worker here may go by another name than the configuration's: then what any two of them saw counts.
+    observers = [own] if own in found else [own, *found]
+    by_verdict: dict[str, list[str]] = {
+        proof.PRIVATE: [],
+        proof.SHARED: [],
+        proof.UNKNOWN: [],
+    }  # one who saw them apart is believed
     for other in others:
-        by_verdict[proof.between(subject.places, own, other)].append(other)
+        verdicts = {proof.between(subject.places, observer, other) for observer in observers if observer != other}
+        by_verdict[next(one for one in by_verdict if one in verdicts)].append(other)
     known = by_verdict[proof.SHARED]
     if known:
         yield ok("lock-proofs", f"locks were proven shared with {listed(known)}: jobs can be taken over")

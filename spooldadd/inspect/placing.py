@@ -76,7 +76,7 @@ class Placing:
 def look(job: Job, place: Place, nodes: Sequence[workers.Node]) -> Placing:
     """Look at where a job lies and how its spool is served."""
     marked = mark.read(job.places.root)
-    bound = layout.bound_nodes([job.id] if job.is_drop else _entries(job.path))
+    bound = list(filter(None, [layout.drop_node(job.id)])) if job.is_drop else layout.bound_nodes(_entries(job.path))
     fixed = marked.nodes if marked.kind == mark.SYNCED else ()
     key = layout.bare_name(job.id) if job.is_drop and not bound else ""
     return Placing(place, tuple(bound), key, fixed, tuple(nodes), job.places.root)

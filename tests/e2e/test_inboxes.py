@@ -56,6 +56,27 @@ def test_two_files_of_one_name_in_root_and_inbox_are_two_jobs(node: Node) -> Non
     assert logs == ["inbox\n", "root\n"]
 
 
+def test_a_spec_in_the_root_that_is_called_like_an_inbox_is_bound_to_no_node(node: Node) -> None:
+    node.drop("@often.toml", 'command = "exit 3"\n[retry]\nattempts = 2\nbackoff = "0s"\n')
+    node.drain()
+    record = node.finished("often")
+    assert record is not None, node.run("explain", "often").stdout
+    assert result_of(record)["attempt"] == 2
+    assert not list(record.glob("@*"))
+
+
+def test_doctor_names_what_looks_like_an_inbox_and_is_none(node: Node) -> None:
+    (node.spool / "@bad name").mkdir()
+    node.drop("@web-9", HELLO)
+    (node.spool / "@web-8").mkdir()
+    found = [check for check in json.loads(node.run("doctor", "--json").stdout)["checks"] if check["status"] == "warn"]
+    told = {check["check"]: check["sentence"] for check in found}
+    assert "`@bad name`, `@web-9`" in told["inboxes"]
+    assert "ignored-names" not in told
+    log = node.drain()
+    assert "no node can be called so" in log
+
+
 def test_a_retry_stays_on_the_node_of_the_inbox(node: Node) -> None:
     job = node.run("submit", "-", "--node", "web-3", "--name", "again", input=ONCE_MORE).stdout.strip()
     assert [path.name for path in (node.spool / "@web-3").iterdir()] == [f"{job}.toml"]

@@ -1,8 +1,9 @@
 import pytest
 
-from spooldadd import proof
-from spooldadd.doctor import pairs, roads, side
-from spooldadd.doctor.model import FAIL, OK, WARN
+from spooldadd import mark, proof
+from spooldadd.config import load
+from spooldadd.doctor import pairs, roads, sharing, side
+from spooldadd.doctor.model import FAIL, OK, WARN, Subject
 from spooldadd.doctor.pairs import Measured, Pair
 from spooldadd.layout import Layout
 
@@ -118,3 +119,18 @@ def test_damaged_measurements_say_nothing(tmp_path, text):
     (tmp_path / ".spool" / "proofs").mkdir(parents=True)
     (tmp_path / ".spool" / "proofs" / "a.toml").write_text(text)
     assert proof.slowest_s(places, "a") == 0.0
+
+
+def test_doctor_tells_what_any_two_nodes_saw_where_its_own_name_serves_nothing(tmp_path):
+    mark.create(str(tmp_path), kind=mark.SHARED)
+    places = Layout(str(tmp_path))
+    subject = Subject(places, load(None, environ={"HOME": "/"}, overrides={"node": "asker"}), 0.0)
+    for name in ("web-1", "web-2"):
+        (tmp_path / ".spool" / "nodes" / f"{name}.toml").write_text(f'schema = 1\nnode = "{name}"\n')
+    assert "nobody has seen" in next(sharing.check_verdicts(subject)).sentence
+    proof.note(places, "web-1", "web-2", proof.SHARED)
+    (told,) = sharing.check_verdicts(subject)
+    assert told.status == OK
+    assert "proven shared with `web-1`, `web-2`" in told.sentence
+    proof.note(places, "web-2", "web-1", proof.PRIVATE)
+    assert {check.status for check in sharing.check_verdicts(subject)} == {WARN}
