@@ -234,8 +234,11 @@ def _position(sight: Sight) -> Iterable[Rule]:
         yield Rule("position", True, value, f"{found.ready} jobs wait; its place in {queue} was not counted")
         return
     place = f"it is number {found.ahead + 1} of {found.ready} in {queue}, with priority {sight.spec.priority}"
-    sentence = f"{place}: {words.counted(found.ahead, 'job goes', 'jobs go')} first" if found.ahead else place
-    yield Rule("position", found.ahead > 0, value, sentence)
+    # Where no node that serves will ever take it, those before it are not what it waits for.
+    is_queued = not sight.serving or not all(sight.placing.never(node.name) for node in sight.serving)
+    is_behind = found.ahead > 0 and is_queued
+    sentence = f"{place}: {words.counted(found.ahead, 'job goes', 'jobs go')} first" if is_behind else place
+    yield Rule("position", is_behind, value, sentence)
 
 
 RULES: tuple[Callable[[Sight], Iterable[Rule]], ...] = (

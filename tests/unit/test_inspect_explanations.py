@@ -79,6 +79,16 @@ PLACED = 'command = ["true"]\n[place]\nnode = "etl-*"\nlabels = ["gpu"]\nrequire
 HAS_GPUS = {"labels": ["gpu"], "capacity": {"cpus": 8.0, "memory_bytes": 2**33, "gpus": 2}}
 
 
+def test_a_job_that_no_node_ever_takes_does_not_wait_for_those_before_it(made, serve):
+    serve("web-1")
+    made.drop("a.toml", PLACED)
+    made.drop("b.toml", PLACED)
+    assert {job: keeping(why(made, job)) for job in ("a.toml", "b.toml")} == {
+        "a.toml": ["place-node"],
+        "b.toml": ["place-node"],
+    }
+
+
 def test_each_node_has_its_own_reasons_not_to_take_a_job(made, serve):
     serve("web-1")
     serve("etl-1", labels=["ssd"], capacity={"cpus": 8.0, "memory_bytes": 2**33, "gpus": 1})
