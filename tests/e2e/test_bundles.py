@@ -21,6 +21,8 @@ from tests.e2e.environment_index import Index, wheel
 from tests.e2e.environment_web import Web
 from tests.support import processes_of, result_of, until
 
+pytestmark = pytest.mark.slow
+
 SETTLE_S = 0.3
 SHOW = 'command = ["cat", "data.csv"]\n[[files]]\nsource = "in/data.csv"\n'
 

@@ -718,6 +718,8 @@ def test_a_file_comes_by_sftp_also_with_odd_characters_and_continued(node, sftp_
 FLASK = """
 import http.server
 
+pytestmark = pytest.mark.slow
+
 
 class Flask:
     def __init__(self, name):

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.ssh_server import stoppable_ssh_server
 from tests.support import Node, result_of, temporary_node, until
 
-pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="needs the capability rsync")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("rsync") is None, reason="needs the capability rsync")]
 ENVIRON = {"SPOOLDADD_INTAKE__SETTLE": "100ms"}
 NODES = ("n1", "n2", "n3")
 WORKS, FAILS = 'command = ["echo", "good"]\n', 'command = "echo bad; exit 3"\n'

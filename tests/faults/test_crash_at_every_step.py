@@ -19,6 +19,8 @@ from tests.faults.bench import Bench
 from tests.faults.faulty import KILL, Faults
 from tests.faults.steps import ONCE, SCENES, Scene
 
+pytestmark = pytest.mark.slow
+
 SCENE = pytest.mark.parametrize("scene", SCENES, ids=[scene.name for scene in SCENES])
 EIO, ENOSPC = (lambda at: errno.EIO), (lambda at: errno.ENOSPC)
 IN_TURN = lambda at: (errno.EIO, errno.ENOSPC)[at % 2]  # noqa: E731

@@ -10,6 +10,8 @@ from spooldadd.mail.letter import Answer, Fate
 from spooldadd.mail.outbox import REFUSED, SENT, Outbox, Parcel
 from spooldadd.mail.transport import Maildir
 
+pytestmark = pytest.mark.slow
+
 PARCEL = Parcel("file", "jobs@example.org", ("ops@example.org",), b"Message-ID: <one@example.org>\r\n\r\ntext\r\n")
 STEPS = ("written", "put", "before-sending", "sent", "marked", "filed")
 

@@ -18,6 +18,8 @@ from tests.faults import sweeping
 from tests.faults.bench import DEAD_PID, LINE, Bench
 from tests.faults.faulty import KILL, Faults
 
+pytestmark = pytest.mark.slow
+
 ONCE = f"""command = '{LINE}'\n"""
 AGAIN = f"""command = '{LINE}'\nrestartable = true\n"""
 

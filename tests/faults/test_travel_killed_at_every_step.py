@@ -13,6 +13,8 @@ from tests.faults.faulty import Faults
 from tests.faults.sweeping import Verdict, bad, sweep
 from tests.travelling import JOB, OTHER_JOB, collect, contents, left_over, make_record, make_spool, quiet_log, sender
 
+pytestmark = pytest.mark.slow
+
 needs_rsync = pytest.mark.skipif(shutil.which("rsync") is None, reason="needs the capability rsync")
 
 

@@ -146,9 +146,9 @@ def restart(case: Case) -> str:
     """The server is restarted in the middle."""
     case.make()
     count = max(20, case.size // 8)
-    case.drop_many(count, "sleep 0.5")
     for side in case.ground.sides:
         case.start(side)
+    case.drop_many(count, "sleep 0.5")
     case.wait_done(count // 4, "the first are done")
     case.ground.restart_server()
     case.wait_done(count)
@@ -159,9 +159,9 @@ def lost_reply(case: Case) -> str:
     """Requests are carried out and their answers get lost; once the server forgets, too, what it had answered."""
     case.make()
     count = max(40, case.size // 4)
-    case.drop_many(count)
     for side in case.ground.sides:
         case.start(side)
+    case.drop_many(count)
     rounds = 0
     for number in range(6):
         if len(case.entries("done")) >= count * 9 // 10:
@@ -171,6 +171,8 @@ def lost_reply(case: Case) -> str:
         case.ground.lose_replies(case.ground.sides[number % 2], 1.5, with_restart=number in (1, 4))
         rounds += 1
     case.wait_done(count)
+    if not rounds:
+        raise Broken("the jobs were done before an answer could get lost; give it more of them with `--size`")
     return f"{count} jobs, answers lost {rounds} times: each once, all in `done/`; {case.check_each_once(count)}"
 
 
