@@ -20,6 +20,8 @@ from spooldadd.environment.report import Report
 from tests.e2e.environment_index import Index, wheel
 from tests.e2e.environment_web import Web, eventually, sha256
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).resolve().parents[2]
 HOUR_S = 3600.0
 
@@ -717,8 +719,6 @@ def test_a_file_comes_by_sftp_also_with_odd_characters_and_continued(node, sftp_
 
 FLASK = """
 import http.server
-
-pytestmark = pytest.mark.slow
 
 
 class Flask:
