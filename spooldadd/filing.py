@@ -36,10 +36,13 @@ def file_record(places: layout.Layout, record: str, state: str, *, sync: bool) -
     target = os.path.join(places.state_directory(state), parsed.job)
     try:
         target = _rename(source, target)
-        if sync:
-            durable.sync_move(source, target)
     except OSError as error:
         raise explain_failure(places, record, error) from error
+    try:
+        if sync:
+            durable.sync_move(source, target)
+    except OSError as error:  # it is filed, by us, so its old name is gone; only that it lasts is not known
+        raise SpoolError(f"`{target}` may not outlast a power cut: {error.strerror} (`{error.filename}`)") from error
     return target
 
 
