@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from spooldadd import claim, layout, retention, spool
+from spooldadd import claim, retention, spool
 from spooldadd.config import Config, load
 from spooldadd.config.keep import Keep
 from spooldadd.environment import upkeep
@@ -29,6 +29,7 @@ from spooldadd.launching import Launching
 from spooldadd.log import Log
 from spooldadd.mail.outbox import WAITING, Outbox
 from spooldadd.mail.places import places_of
+from spooldadd.remote import uploading
 from spooldadd.retention import Ages, Bounds, Guards, Pruner, Tally, Telling
 from spooldadd.workdir import remove
 
@@ -190,21 +191,7 @@ def _upload_guard(config: Config) -> Callable[[str, str], bool]:
     if config.master.target is None:
         return lambda _path, _state: False
 
-    def awaits(path: str, state: str) -> bool:
-        if any(os.path.lexists(os.path.join(path, note)) for note in (layout.UPLOADED, layout.MANIFEST)):
-            return False
-        return config.master.upload == "all" or state == layout.FAILED or _was_sent_before(path)
-
-    return awaits
-
-
-def _was_sent_before(path: str) -> bool:
-    """The master knows an earlier end of this job, and is to hear of this one."""
-    attempts = os.path.join(path, layout.ATTEMPTS)
-    try:
-        return any(os.path.lexists(os.path.join(attempts, number, layout.UPLOADED)) for number in os.listdir(attempts))
-    except OSError:
-        return False
+    return lambda path, state: uploading.waits(path, state, config.master.upload)
 
 
 # -- the program

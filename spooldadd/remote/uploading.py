@@ -90,18 +90,20 @@ def pending(sender: Sender) -> list[str]:
         directory = sender.places.state_directory(state)
         for name in os.listdir(directory):
             path = os.path.join(directory, name)
-            if names.parse_job_id(name) and _waits(sender, path, state) and (is_own or _node_of(path) == sender.node):
+            if names.parse_job_id(name) and waits(path, state, sender.what) and (is_own or _node_of(path) == sender.node):
                 found.append((name.rsplit(".", 2)[1], path))
     return [path for _, path in sorted(found)]
 
 
-def _waits(sender: Sender, path: str, state: str) -> bool:
+def waits(path: str, state: str, what: str) -> bool:
+    """Tell whether a finished record still has to be sent, where the configuration says to send this much."""
     if any(os.path.lexists(os.path.join(path, note)) for note in (layout.UPLOADED, layout.MANIFEST)):
         return False
-    return sender.what == ALL or state == layout.FAILED or _was_sent_before(path)
+    return what == ALL or state == layout.FAILED or _was_sent_before(path)
 
 
 def _was_sent_before(path: str) -> bool:
+    """The master knows an earlier end of this job, and is to hear of this one."""
     attempts = os.path.join(path, layout.ATTEMPTS)
     try:
         return any(os.path.lexists(os.path.join(attempts, number, layout.UPLOADED)) for number in os.listdir(attempts))
