@@ -85,8 +85,11 @@ def records(scope: Scope) -> Gone:
     guards = Guards(lambda: _outbox_jobs(scope), _upload_guard(scope.config))
     pruner = Pruner(places, scope.bounds, guards, sync=scope.spool.sync)
     telling = Telling(lambda state, name: scope.gone("records", f"{state}/{name}"), scope.progress)
-    with retention.alone(places, f"`{scope.spool.holder.node}` (pid {os.getpid()})"):
-        tally = pruner.run(telling, is_dry=scope.is_dry)
+    if scope.is_dry:  # it changes nothing, so nobody is in its way
+        tally = pruner.run(telling, is_dry=True)
+    else:
+        with retention.alone(places, f"`{scope.spool.holder.node}` (pid {os.getpid()})"):
+            tally = pruner.run(telling)
     return Gone(tally.removed, tally.freed_bytes, dict(tally.kept))
 
 
@@ -218,11 +221,8 @@ def main(argument: str) -> int:
 def _prune_spool(root: str, config: Config, log: Log) -> int:
     try:
         the_spool = spool.open_spool(root, claim.Holder(config.node))
-        gone = records(Scope(the_spool, config, bounds_of(config.keep), log))
         marks = leftovers(Scope(the_spool, config, Bounds(), log))
-    except retention.Busy as error:
-        log.debug("pruned", reason=str(error))
-        return 0
+        gone = _records_if_free(Scope(the_spool, config, bounds_of(config.keep), log))
     except (SpooldaddError, OSError) as error:
         log.warning("pruned", spool=root, error=str(error), then="trying again in an hour")
         return 1
@@ -230,6 +230,15 @@ def _prune_spool(root: str, config: Config, log: Log) -> int:
         kept = " ".join(f"{why}: {count}" for why, count in sorted(gone.kept.items()))
         log.info("pruned", spool=root, records=gone.removed, freed_bytes=gone.freed_bytes, kept=kept or None)
     return 0
+
+
+def _records_if_free(scope: Scope) -> Gone:
+    """Where another process prunes them there is nothing to do."""
+    try:
+        return records(scope)
+    except retention.Busy as error:
+        scope.log.debug("pruned", reason=str(error))
+        return Gone()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ Without options it removes what the `[keep]` table of the configuration lets go,
 
 With one of the options about records, only these count, and only records are removed where no kind is named. A record never
 goes while a file `hold` is in it, while its mail is not sent, or while it waits to be sent to the `[master]`. A worker does
-the same once an hour. Prints what went, one a line.
+the same once an hour. Prints what went, one a line. A kind that cannot be pruned now is named, and the others are pruned all
+the same: exit code 75 where another process prunes the records, 4 where something is in the way.
 
 examples:
   spooldadd prune --dry-run
@@ -28,6 +29,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from spooldadd import durable, pruning, retention, spool
 from spooldadd.cli import choosing, store
@@ -38,7 +40,7 @@ from spooldadd.log import Log
 from spooldadd.pruning import KINDS, Gone, Scope
 from spooldadd.retention import Ages, Bounds, Tally
 
-LATER = 75
+TROUBLE, LATER = 4, 75
 PROGRESS_S = 2.0
 # In JSON so many names are shown of each kind; a million would be no answer.
 MOST_NAMES = 1000
@@ -67,24 +69,41 @@ def run(options: argparse.Namespace) -> int:
     scope = Scope(
         the_spool, config, bounds, Log(2, level="warning"), options.dry_run, _teller(options, names), Progress(options).show
     )
-    found: dict[str, Gone] = {}
-    try:
-        for kind in kinds:
-            found[kind] = KINDS[kind](scope)
-    except retention.Busy as error:
-        say(f"spooldadd: {error}")
-        return LATER
-    except OSError as error:
-        raise the_spool.trouble(error) from error
+    found = {kind: _prune(kind, scope) for kind in kinds}
     if options.json:
-        print_json(
-            {"spool": root, "dry_run": options.dry_run, "kinds": {kind: _table(found[kind], names[kind]) for kind in kinds}}
-        )
-        return 0
+        tables = {kind: _table(part.gone, names[kind]) | part.told() for kind, part in found.items()}
+        print_json({"spool": root, "dry_run": options.dry_run, "kinds": tables})
     sys.stdout.flush()
-    for kind in kinds:
-        _say_what_went(kind, found[kind], is_dry=options.dry_run)
-    return 0
+    for kind, part in found.items():
+        if part.left:
+            say(f"spooldadd: {kind}: {part.left}")
+        elif not options.json:
+            _say_what_went(kind, part.gone, is_dry=options.dry_run)
+    # What is in trouble weighs more than what only has to wait.
+    return min((part.code for part in found.values() if part.code), default=0)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What came of one kind: what went, or why it was left as it is, and the exit code that says so."""
+
+    gone: Gone
+    left: str = ""
+    code: int = 0
+
+    def told(self) -> dict[str, str]:
+        """Return what JSON says besides what went."""
+        return {"left": self.left} if self.left else {}
+
+
+def _prune(kind: str, scope: Scope) -> Part:
+    """Prune one kind. What is wrong with it is no reason to leave the others."""
+    try:
+        return Part(KINDS[kind](scope))
+    except retention.Busy as error:
+        return Part(Gone(), f"left as they are: {error}", LATER)
+    except OSError as error:
+        return Part(Gone(), f"left as they are: {error.strerror} (`{error.filename}`); look at the rights there", TROUBLE)
 
 
 class Progress:

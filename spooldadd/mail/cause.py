@@ -19,6 +19,8 @@ from spooldadd.mail.traceback import Found, find_traceback
 LABEL_CHARS = 160
 FRAMES_COUNTED = 8  # the innermost: below a common entry point, failures differ at the end
 LINES_SEARCHED = 60
+# How the sentence begins that stands for a log which is not shown: that is no error of the job's.
+WITHHELD = "[the log is not shown"
 
 LIBRARY = re.compile(
     r"site-packages|dist-packages|[/\\]lib[/\\](?:python|pypy)\d|^<|/usr/lib/|/usr/local/go/src/|node:internal|node_modules"
@@ -59,7 +61,7 @@ def find_cause(result: Result, log: str) -> Cause:
 
     The label is kept on disk and shown, so give a log whose secrets are hidden; always, or the ids differ.
     """
-    if result.outcome in ("exit", "signal", "build"):
+    if result.outcome in ("exit", "signal", "build") and not log.startswith(WITHHELD):
         found = find_traceback(log)
         if found is not None and found.kind != "shell" and (found.type or found.frames):
             return _from_traceback(found)

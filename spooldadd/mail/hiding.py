@@ -11,6 +11,7 @@ from spooldadd.asking import reader
 from spooldadd.config import Config
 from spooldadd.erroremail import Redactor
 from spooldadd.mail import locked
+from spooldadd.mail.cause import WITHHELD
 from spooldadd.mail.ended import Ended
 from spooldadd.mail.locked import Read
 from spooldadd.mail.redact import redactor_for
@@ -36,7 +37,7 @@ def hideable(each: Ended, read: Read, hide: Redactor) -> Ended:
     try:
         hide.learn([read(name) for name in each.secret_names()])
     except secret.NoSecret as error:
-        sentence = f"[the log is not shown: {error}, so it could not be hidden]"
+        sentence = f"{WITHHELD}: {error}, so it could not be hidden]"
         return replace(each, log=sentence if each.log else "")
     return each
 

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from spooldadd import retention
+from spooldadd.claim import Holder
+from spooldadd.config import load
 from spooldadd.layout import Layout
+from spooldadd.mail.places import places_of
+from spooldadd.spool import open_spool
 from tests.support import Node, temporary_node, until
 
 
@@ -91,11 +95,32 @@ def test_all_kinds_by_the_configuration(filled: Node, spool: Path):
     assert (names(spool, "done"), len(names(spool, "failed"))) == ([], 1)
 
 
-def test_a_second_one_says_who_is_at_work_and_comes_later(filled: Node, spool: Path):
+def test_a_second_one_says_who_is_at_work_and_prunes_what_it_can(filled: Node, spool: Path, tmp_path: Path):
+    """It once gave up all other kinds as well, because the records were another one's."""
+    config = spool / ".spool" / "worker.toml"
+    config.write_text(f'[keep]\ndone_count = 0\n[mail]\noutbox = "{tmp_path / "outbox"}"\n')
+    old = Path(places_of(load(str(config), environ={}), open_spool(str(spool), Holder("web-1"))).failing, "nightly")
+    old.parent.mkdir(parents=True)
+    old.touch()
+    os.utime(old, (0, 0))
     with retention.alone(Layout(str(spool)), "`web-1` (pid 7)"):
-        done = prune(filled, spool, "--keep", "0", code=75)
-    assert "`web-1` (pid 7) prunes" in done.stderr
-    assert len(names(spool, "done")) == 3
+        would = json.loads(prune(filled, spool, "--json", "--dry-run").stdout)["kinds"]
+        done = prune(filled, spool, "--json", code=75)
+    assert "records: left as they are: `web-1` (pid 7) prunes" in done.stderr
+    kinds = json.loads(done.stdout)["kinds"]
+    assert "`web-1`" in kinds["records"]["left"]
+    assert (len(names(spool, "done")), would["records"]["removed"]) == (3, 3)
+    assert [kinds[kind].get("left") for kind in kinds if kind != "records"] == [None] * 5
+    assert (would["leftovers"]["removed"], kinds["leftovers"]["removed"], old.exists()) == (1, 1, False)
+
+
+def test_what_is_in_the_way_of_one_kind_is_named_and_the_others_are_pruned(filled: Node, spool: Path):
+    shutil.rmtree(spool / "done")
+    (spool / "done").write_text("no directory")
+    (spool / ".spool" / "worker.toml").write_text("[keep]\ndone_count = 0\n")
+    done = prune(filled, spool, code=4)
+    assert "records: left as they are: Not a directory" in done.stderr
+    assert "mail: 0 removed" in done.stderr
 
 
 def test_records_wait_for_the_master(filled: Node, spool: Path, tmp_path: Path):

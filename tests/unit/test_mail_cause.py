@@ -2,7 +2,7 @@
 
 import pytest
 
-from spooldadd.mail.cause import Cause, find_cause, last_error_line, normalise
+from spooldadd.mail.cause import WITHHELD, Cause, find_cause, last_error_line, normalise
 from spooldadd.mail.result import Result
 from tests.unit.test_mail_traceback import GO, JAVA, NODE, PYTHON
 
@@ -94,3 +94,11 @@ def test_the_last_error_line_is_the_last_that_speaks_of_one():
 
 def test_a_cause_is_the_same_in_every_process():
     assert find_cause(result(), PYTHON) == Cause("1fd05cab05e1", find_cause(result(), PYTHON).label)
+
+
+def test_a_log_that_is_not_shown_is_no_cause_the_reason_is():
+    """Mails about a secret that was missing once had our own sentence about the hidden log in their subject."""
+    failed = result(outcome="build", exit_code=None, reason="the secret `db` is not on this node")
+    log = f"{WITHHELD}: the secret `db` is not on this node, so it could not be hidden]"
+    assert find_cause(failed, log) == find_cause(failed, "")
+    assert find_cause(failed, log).label == failed.reason
