@@ -134,6 +134,8 @@ class Spool:
 
         Raises: SpoolError; then the record stays in `running/` with a free lease, and recovery puts it back.
         """
+        if self._is_left_cancelled(claimed.record, claimed.lease):
+            return
         spec = layout.find_spec(claimed.path)
         try:
             if claimed.attempt == 1 and claimed.source and self._rename_back(spec, claimed.source):
@@ -145,15 +147,24 @@ class Spool:
             raise self.trouble(error) from error
         self.requeue(claimed.record, claimed.lease)
 
-    def requeue(self, record_name: str, lease: int) -> str:
+    def requeue(self, record_name: str, lease: int) -> None:
         """Put a claimed record whose attempt never started into `waiting/`, its attempt not counted.
 
         Takes over the lease and lets go of it. Raises: ClaimLost, SpoolError.
         """
+        if self._is_left_cancelled(record_name, lease):
+            return
         try:
-            return self.requeue_held(record_name)
+            self.requeue_held(record_name)
         finally:
             os.close(lease)
+
+    def _is_left_cancelled(self, record_name: str, lease: int) -> bool:
+        """Leave a job that a person has cancelled meanwhile to recovery, which files it: back in the queue it would run."""
+        is_cancelled = durable.is_listed(os.path.join(self.places.running, record_name, layout.CANCEL))
+        if is_cancelled:
+            os.close(lease)
+        return is_cancelled
 
     def file(self, record_name: str, lease: int, state: str) -> str:
         """Move a record to the directory of this state, remove its lock, let go of its lease; return where it is.

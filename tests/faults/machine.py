@@ -160,7 +160,10 @@ class Life(RuleBasedStateMachine):
     @rule(which=ANY, is_requeue=st.booleans())
     def give_back(self, which: int, is_requeue: bool) -> None:
         each = self._one(which, started=False, lives=True)
-        self.held.remove(each)
+        if each.cancelled:  # it is left to recovery, which files it
+            each.lives = False
+        else:
+            self.held.remove(each)
         if is_requeue:
             self.of(each.node).requeue(each.claim.record, each.claim.lease)
         else:

@@ -323,3 +323,18 @@ def test_what_a_job_put_in_the_place_of_its_attempts_is_put_aside_at_the_next_cl
     assert sorted(os.listdir(f"{again.path}/attempts/1")) == ["claim.toml", "result.toml"]
     assert not list(elsewhere.iterdir())
     assert [name for name in os.listdir(again.path) if name.startswith("attempts.")]
+
+
+@pytest.mark.parametrize("way", ["requeue", "put_back"])
+def test_a_claim_that_is_given_up_after_a_cancel_is_filed_and_does_not_run(bench, way):
+    """Back in the queue the word would be lost: the next claim takes it away, and the job ran although it was cancelled."""
+    claimed = bench.claim()
+    Path(claimed.path, "cancel").touch()
+    if way == "requeue":
+        bench.spool.requeue(claimed.record, claimed.lease)
+    else:
+        bench.spool.put_back(claimed)
+    assert recover(bench.context, claimed.record) is not Found.RUNNING
+    result = record.read_result(str(bench.root / "failed" / claimed.job), 1)
+    assert result is not None
+    assert result["outcome"] == "cancelled"
