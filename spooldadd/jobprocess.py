@@ -19,6 +19,9 @@ TYPE_CHECKING = False  # not from `typing`: that import alone would cost the lau
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# Ours, which never changes. Decoded once: `os.environ` decodes each value each time it is asked.
+_OWN = dict(os.environ)
+
 
 def start(plan: Plan, logs: tuple[int, int], paths: tuple[str, str], leaf: cgroup.Leaf | None = None) -> int:
     """Start the job's process in its work directory and group with its streams; return its pid.
@@ -46,7 +49,7 @@ def start(plan: Plan, logs: tuple[int, int], paths: tuple[str, str], leaf: cgrou
 
 def whole_environ(plan: Plan, record_path: str, base: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the whole environment of the job, on top of our own, which is the worker's, or of another one."""
-    found = dict(os.environ if base is None else base)
+    found = dict(_OWN if base is None else base)
     found.setdefault("PYTHONUNBUFFERED", "1")  # or the end of a log would be missing when the job is killed
     found.update(plan.environ)
     found["SPOOLDADD_JOB"] = plan.job

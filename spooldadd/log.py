@@ -92,9 +92,9 @@ def _pairs(event: str, fields: dict[str, object]) -> str:
 
 def _plain_value(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    quoted = quote(text)
-    is_bare = text and quoted == f'"{text}"' and not any(char in text for char in " =")
-    return text if is_bare else quoted
+    # Six looks at the whole text: a walk over its characters would cost as much as all the rest of the line.
+    is_plain = text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
+    return text if is_plain and text and " " not in text and "=" not in text else quote(text)
 
 
 def _json_value(value: object) -> str:

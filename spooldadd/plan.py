@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 import os
 
+from spooldadd.account import Account
 from spooldadd.lifecycle import Policy
 from spooldadd.notice import Telling
 
@@ -50,6 +51,7 @@ class Plan:
     """One attempt, ready to run."""
 
     __slots__ = (
+        "account",
         "attempt",
         "build",
         "cache_dir",
@@ -69,6 +71,7 @@ class Plan:
         "limits",
         "name",
         "node",
+        "owner",
         "policy",
         "queue",
         "record",
@@ -85,6 +88,7 @@ class Plan:
         "sync",
         "telling",
         "work_dir",
+        "work_top",
     )
 
     def __init__(self) -> None:
@@ -110,7 +114,10 @@ class Plan:
         self.sandbox: dict[str, object] | None = None  # `confine.Rules`, where there is one
         self.kit: Equipment | None = None  # what the supervisor made of these; never on the wire
         self.signed_by = ""  # who signed the spec, where this node looks at signatures
+        self.owner = ""  # whose spec it is, where that is not the worker's own user
+        self.account: Account | None = None  # the user that it runs as, where that is not the worker's own
         self.work_dir = ""  # made for this attempt, on the node's own disk
+        self.work_top = ""  # what is removed with it: itself, or with an account its parent, which belongs to that
         self.build: bytes | None = None  # what the builder is told; None where nothing has to be built
         self.cache_dir = ""
         self.environment = ""  # the key of a Python environment that is ready: then no builder is needed
@@ -130,38 +137,40 @@ class Plan:
 
 
 def to_wire(plan: Plan) -> bytes:
-    """Return the plan as bytes."""
-    return marshal.dumps(_slots(plan, Plan.__slots__))
+    """Return the plan as bytes: what differs from a fresh one, which at the other end is made anew."""
+    return marshal.dumps(_differing(plan, _FRESH))
 
 
 def from_wire(data: bytes) -> Plan:
     """Return the plan in these bytes, which a worker of this very release has written."""
     table = marshal.loads(data)
     plan = Plan()
-    for name, value in table.items():
-        setattr(plan, name, value)
-    plan.limits = _filled(Limits(), table["limits"])
-    plan.policy = _filled(Policy(), table["policy"])
-    plan.telling = _filled(Telling(), table["telling"])
+    for part in (plan.limits, plan.policy, plan.telling):
+        _fill(part, table.pop(type(part).__name__, {}))
+    account = table.pop(Account.__name__, None)
+    if account is not None:
+        plan.account = Account()
+        _fill(plan.account, account)
+    _fill(plan, table)
     return plan
 
 
-def _slots(thing: object, names: tuple[str, ...]) -> dict[str, object]:
+def _differing(thing: object, fresh: object) -> dict[str, object]:
     table: dict[str, object] = {}
-    for name in names:
-        value = getattr(thing, name)
-        table[name] = _slots(value, value.__slots__) if isinstance(value, (Limits, Policy, Telling)) else value
+    for name in thing.__slots__:  # type: ignore[attr-defined]
+        value, usual = getattr(thing, name), getattr(fresh, name)
+        if isinstance(value, (Limits, Policy, Telling)):
+            table[type(value).__name__] = _differing(value, usual)
+        elif isinstance(value, Account):
+            table[Account.__name__] = _differing(value, Account())
+        elif value != usual:
+            table[name] = value
     return table
 
 
-TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
-if TYPE_CHECKING:
-    from typing import TypeVar
-
-    T = TypeVar("T")
-
-
-def _filled(thing: T, table: dict[str, object]) -> T:
+def _fill(thing: object, table: dict[str, object]) -> None:
     for name, value in table.items():
         setattr(thing, name, value)
-    return thing
+
+
+_FRESH = Plan()

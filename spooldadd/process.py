@@ -10,10 +10,12 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
 
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+TICK_NS = 10**9 // TICKS_A_SECOND
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -26,6 +28,11 @@ def start_ticks(pid: int) -> int | None:
     """Return when this process started (clock ticks since boot), or None where there is none or only its corpse."""
     fields = _stat_fields(pid)
     return None if fields is None or fields[0] in ("Z", "X") else int(fields[19])
+
+
+def ticks_since_boot() -> int:
+    """Return the time as `start_ticks` counts it. A process made between two equal answers was started at that tick."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // TICK_NS
 
 
 def is_alive(pid: int, start: int) -> bool:

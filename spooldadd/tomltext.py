@@ -10,7 +10,8 @@ from __future__ import annotations
 # What a type checker knows by this name; `typing` itself would double the import time of this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from toml import TomlEncoder
 
@@ -51,7 +52,12 @@ def flat(table: Mapping[str, object]) -> str:
 
     Raises: `TypeError` for any other value, a date without a time included: nested data is for `dumps`.
     """
-    return "".join(f"{key(name)} = {_flat_value(value)}\n" for name, value in table.items() if value is not None)
+    lines = []
+    for name, value in table.items():
+        if value is not None:
+            write = _WRITERS.get(type(value), _flat_value)  # a look-up: each job writes a hundred values
+            lines.append(f"{name if name.isalpha() and name.isascii() else key(name)} = {write(value)}\n")
+    return "".join(lines)
 
 
 def key(name: str) -> str:
@@ -93,6 +99,15 @@ def _moment(value: object) -> str:
     if isinstance(value, datetime.date):
         return value.isoformat()
     raise TypeError(f"TOML has no form for a value of type `{type(value).__name__}`")
+
+
+# What nearly every value is. A subclass is none of them, and takes the longer way.
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    str: quote,
+    int: int.__repr__,
+    float: float.__repr__,
+    bool: lambda value: "true" if value else "false",
+}
 
 
 def dumps(table: Mapping[str, object]) -> str:
