@@ -15,7 +15,7 @@ from spooldadd.problems import Problem, dotted
 from spooldadd.reading import Unreadable, validate
 from spooldadd.spec.models import Spec
 from spooldadd.spec.reading import InvalidSpec
-from spooldadd.spec.templated import templates, with_templates
+from spooldadd.spec.templated import SAMPLE_NAMES, templates, with_templates
 from spooldadd.tomlpos import Path
 
 
@@ -39,12 +39,7 @@ class Context:
 
 
 # Stands in where a spec is checked before there is a job.
-SAMPLE: Final = Context(
-    JobFacts(
-        "sample.20261121T101500Z.bcdfg", "sample", 1, "default", datetime.datetime(2026, 11, 21, 10, 15, tzinfo=datetime.UTC)
-    ),
-    "node",
-)
+SAMPLE: Final = Context(JobFacts(**SAMPLE_NAMES["job"]), str(SAMPLE_NAMES["node"]["name"]))  # type: ignore[arg-type]
 
 
 def render(spec: Spec, context: Context) -> Spec:

@@ -13,7 +13,7 @@ from spooldadd.problems import Problem, dotted, summary
 from spooldadd.reading import Source, Unreadable, read, validate
 from spooldadd.spec.models import Script, Spec
 from spooldadd.spec.script import read_script
-from spooldadd.spec.templated import templates
+from spooldadd.spec.templated import SAMPLE_NAMES, templates
 
 # A spec is read whole into a worker that holds thousands of them, and parsing takes about a second a megabyte. Large
 # specs seen in practice carry some hundred kilobytes of settings; data belongs in files.
@@ -78,34 +78,37 @@ def checked(source: Source, table: dict[str, object]) -> Spec:
 
     Raises: `Unreadable` with all problems.
     """
-    return _valid(source, table, _template_faults(source, table)).with_source(source)
+    return _valid(source, table).with_source(source)
 
 
-def _valid(source: Source, table: dict[str, object], faults: list[Problem]) -> Spec:
+def _valid(source: Source, table: dict[str, object]) -> Spec:
     """Check against the model, and raise what is wrong there together with the faults of templates."""
     try:
         spec = validate(Spec, table, source, UNRENDERED)
     except Unreadable as error:
-        raise Unreadable([*error.problems, *faults]) from error
+        # Nobody will render this one, so what that would find is said now: all errors of a file at once.
+        raise Unreadable([*error.problems, *_template_faults(source, table, is_last_look=True)]) from error
+    faults = _template_faults(source, table)
     if faults:
         raise Unreadable(faults)
     return spec
 
 
-def _template_faults(source: Source, table: dict[str, object]) -> list[Problem]:
-    """Check the syntax of templates, where there are some."""
+def _template_faults(source: Source, table: dict[str, object], *, is_last_look: bool = False) -> list[Problem]:
+    """Check the syntax of templates, where there are some; at the last look also what they name, by sample values."""
     found = templates(table)
     if not found:
         return []
     # Late, because most specs have no template and Jinja2 takes longer to import than they take to run.
     from spooldadd.sandbox import Sandbox, TemplateFault
 
-    given = table.get("vars")
-    sandbox = Sandbox({"vars": given if isinstance(given, dict) else {}, "job": {}, "node": {}})
+    given = table.get("vars", {})
+    sandbox = Sandbox({**SAMPLE_NAMES, "vars": given if isinstance(given, dict) else {}})
+    look = sandbox.render if is_last_look and isinstance(given, dict) else sandbox.check
     faults = []
     for path, text in found:
         try:
-            sandbox.check(text)
+            look(text)
         except TemplateFault as fault:
             faults.append(source.problem(path, f"template of `{dotted(path)}`: {fault.message}", fault.hint))
     return faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -19,6 +20,18 @@ TEMPLATED: Final[tuple[tuple[str, ...], ...]] = (
     ("files",),
     ("build",),
 )
+
+# What templates see besides `vars` where a spec is checked before there is a job.
+SAMPLE_NAMES: Final[Mapping[str, Mapping[str, object]]] = {
+    "job": {
+        "id": "sample.20261121T101500Z.bcdfg",
+        "name": "sample",
+        "attempt": 1,
+        "queue": "default",
+        "submitted_at": datetime.datetime(2026, 11, 21, 10, 15, tzinfo=datetime.UTC),
+    },
+    "node": {"name": "node"},
+}
 
 Change = Callable[[Path, str], str]
 

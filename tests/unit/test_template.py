@@ -79,6 +79,23 @@ def test_bad_syntax_is_found_when_the_spec_is_read_together_with_other_problems(
     ]
 
 
+def test_undefined_names_are_found_together_with_other_problems():
+    """They were only told when all else was right: a person mended one error after the other."""
+    with pytest.raises(InvalidSpec) as caught:
+        parse(b'command = ["{{ vars.y }}", "{{ job.id }}{{ job.idd }}"]\nqueu = "etl"\nvars.x = 1\n', source="x")
+    assert [problem.message for problem in caught.value.problems] == [
+        "template of `command[0]`: `vars.y` is not defined; known: `vars.x`",
+        "template of `command[1]`: `job.idd` is not defined; did you mean `job.id`?",
+        "unknown key `queu`; did you mean `queue`?",
+    ]
+
+
+def test_without_usable_variables_nothing_is_said_of_their_names():
+    with pytest.raises(InvalidSpec) as caught:
+        parse(b'command = ["{{ vars.y }}"]\nvars = 1\n', source="x")
+    assert [problem.line for problem in caught.value.problems] == [2]
+
+
 def test_a_rendered_value_is_checked_as_if_it_had_been_written():
     assert found(
         b"command = \"{{ '\\\\x00' }}\"\nenv.A = \"{{ 'a' * 200000 }}\"\n"
