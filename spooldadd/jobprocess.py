@@ -9,7 +9,8 @@ import os
 import signal
 import time
 
-from spooldadd import cgroup, kit, lifecycle, process, spawn, workdir
+from spooldadd import cgroup, deputy, kit, lifecycle, process, spawn, workdir
+from spooldadd.account import Account
 from spooldadd.ending import Ending
 from spooldadd.guard import Eye, Guard
 from spooldadd.plan import Plan
@@ -19,8 +20,7 @@ TYPE_CHECKING = False  # not from `typing`: that import alone would cost the lau
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Ours, which never changes. Decoded once: `os.environ` decodes each value each time it is asked.
-_OWN = dict(os.environ)
+_kept: dict[str, str] = {}
 
 
 def start(plan: Plan, logs: tuple[int, int], paths: tuple[str, str], leaf: cgroup.Leaf | None = None) -> int:
@@ -30,6 +30,8 @@ def start(plan: Plan, logs: tuple[int, int], paths: tuple[str, str], leaf: cgrou
     """
     environ = whole_environ(plan, paths[0])
     limits = spawn.kernel_limits(plan.limits)
+    if plan.account is not None:
+        return _start_as(plan, plan.account, environ, (logs, paths, limits, leaf))
     try:
         os.chdir(plan.work_dir)
     except OSError as error:
@@ -47,9 +49,37 @@ def start(plan: Plan, logs: tuple[int, int], paths: tuple[str, str], leaf: cgrou
         os.close(streams.stdin)
 
 
+def _start_as(
+    plan: Plan,
+    who: Account,
+    environ: dict[str, str],
+    rest: tuple[tuple[int, int], tuple[str, str], dict[int, tuple[int, int]], cgroup.Leaf | None],
+) -> int:
+    """Do the same for another user, by whose rights the work directory is entered and the program is found."""
+    logs, paths, limits, leaf = rest
+    streams = spawn.Streams(spawn.open_stdin(plan.stdin), *logs)
+    try:
+        program, command = kit.equip(plan, environ, paths, streams)
+        start = deputy.Start(who, command, environ, streams)
+        start.program, start.work_dir, start.limits, start.leaf = program, plan.work_dir, limits, leaf
+        start.passed, start.secrets = kit.passed(plan), kit.shown(plan)
+        start.hold = plan.environment_marker(plan.environment) if plan.environment else ""
+        return deputy.launch(start)
+    finally:
+        kit.started(plan)
+        os.close(streams.stdin)
+
+
+def keep_environ() -> None:
+    """Take our environment as it is now for each job from now on: `os.environ` decodes every value each time it is asked."""
+    _kept.update(os.environ)
+
+
 def whole_environ(plan: Plan, record_path: str, base: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the whole environment of the job, on top of our own, which is the worker's, or of another one."""
-    found = dict(_OWN if base is None else base)
+    if base is None:
+        base = _OWN if plan.account is None else plan.account.environ
+    found = dict(base)
     found.setdefault("PYTHONUNBUFFERED", "1")  # or the end of a log would be missing when the job is killed
     found.update(plan.environ)
     found["SPOOLDADD_JOB"] = plan.job
