@@ -7,6 +7,8 @@ for all copies. It is not a `filelock.FileLock`, because such an object lets go 
 The lock file says who holds it, in lines that only grow: first the claimer, then the supervisor, then the job. That is a
 hint for people and for finding processes; the lock alone is the right.
 
+Where a lock keeps others from reading and writing, too (SMB), supervisor and job are noted in a file beside it.
+
 If we die here: a lock file that nobody holds. With a record it is what recovery looks for; without one it is removed.
 """
 
@@ -24,6 +26,7 @@ from spooldadd.layout import Layout
 from spooldadd.tomltext import flat
 
 LOCK_MODE = 0o600
+MAX_BYTES = 1 << 16  # far beyond what anybody notes there
 
 
 @dataclass(frozen=True)
@@ -114,16 +117,27 @@ def is_held(places: Layout, record: str) -> bool:
         os.close(fd)
 
 
-def read_holder(places: Layout, record: str) -> Holder:
-    """Return what the lock file says; an empty answer where it is missing or damaged."""
-    try:
-        with open(places.lock(record), encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return Holder()
-    table = _read_lines(lines)
+def read_holder(places: Layout, record: str, lease: int | None = None) -> Holder:
+    """Return what the lock file says; an empty answer where it is missing or damaged.
+
+    Who holds the lease passes it on: where locks are mandatory (SMB), only its own descriptor can read the file then. There
+    supervisor and job are noted beside it (`handover`).
+    """
+    table = _read_lines(_text(places.lock(record), lease).splitlines())
+    if not table.get("supervisor_pid"):
+        table |= _read_lines(_text(places.notes(record)).splitlines())
     numbers = {name: value for name, value in table.items() if isinstance(value, int) and name in _NUMBERS}
     return Holder(str(table.get("node", "")), str(table.get("boot_id", "")), **numbers)
+
+
+def _text(path: str, lease: int | None = None) -> str:
+    try:
+        if lease is not None:
+            return os.pread(lease, MAX_BYTES, 0).decode("utf-8", "replace")
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(MAX_BYTES)
+    except OSError:
+        return ""
 
 
 def _read_lines(lines: list[str]) -> dict[str, object]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import time
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 TEMPORARY = ".tmp-"
 AT_FDCWD, RENAME_NOREPLACE = -100, 1
 FILE_MODE = 0o644
+# How long a reader of one of our small files may take: a client closes it up to a second late.
+REPLACE_PAUSES_S = (0.02, 0.08, 0.3, 1.0)
 
 
 def is_temporary(name: str) -> bool:
@@ -59,10 +62,13 @@ def append(fd: int, path: str, data: bytes, *, sync: bool) -> None:
     """Write more to a file that we have open; where the descriptor answers no more, to the file of this name.
 
     sshfs forgets what was open when it has to connect anew, and then answers EIO to that descriptor for ever.
-    Raises: OSError where neither can be written; a part of it may be in the file then.
+    Raises: OSError where neither can be written; a part of it may be in the file then. PermissionError where the file is
+    locked against us: then it is by every descriptor.
     """
     try:
         _append(fd, data, sync=sync)
+    except PermissionError:
+        raise
     except OSError:
         again = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -116,13 +122,27 @@ def write(path: str, data: bytes, *, sync: bool, mode: int = FILE_MODE) -> None:
         unlink_if_there(temporary)
         write_new(temporary, data, sync=sync, mode=mode)
     try:
-        os.rename(temporary, path)
+        _replace(temporary, path)
     except OSError as error:
         if not is_done_all_the_same(error, temporary, path):
             unlink_if_there(temporary)
             raise
     if sync:
         sync_directory(directory)
+
+
+def _replace(source: str, target: str) -> None:
+    """Rename over what is there. SMB refuses that while somebody on this machine reads it, which soon is over."""
+    for pause_s in REPLACE_PAUSES_S:
+        try:
+            os.rename(source, target)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EBUSY):
+                raise
+        else:
+            return
+        time.sleep(pause_s)
+    os.rename(source, target)
 
 
 def is_done_all_the_same(error: OSError, source: str, target: str) -> bool:

@@ -134,21 +134,18 @@ def try_lock(places: Layout, node: str) -> bool | None:
 
     The lock is asked for to be shared, so that those who try it never keep each other out. Nothing is made.
     """
-    import fcntl  # the reading commands come here, and import no third-party library
+    from spooldadd import locking  # late: most readers of entries try no lock
 
     try:
         fd = os.open(lock_path_of(places, node), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return locking.try_lock(fd, is_shared=True)
     except OSError:  # no locks here, or not now
         return None
     finally:
         os.close(fd)
-    return True
 
 
 def read_all(places: Layout) -> dict[str, dict[str, object]]:

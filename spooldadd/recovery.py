@@ -142,7 +142,7 @@ def recover(context: Context, name: str) -> Found:
         return Found.RUNNING
     try:
         if os.path.lexists(os.path.join(context.places.running, name)):
-            return _recover_held(context, parsed) if lost is None else _take_over(context, parsed, lost)
+            return _recover_held(context, parsed, lease) if lost is None else _take_over(context, parsed, lost, lease)
         filing.remove_lock(context.places, name)
         return Found.GONE
     finally:
@@ -153,6 +153,9 @@ def remove_stale_locks(context: Context) -> int:
     """Remove lock files whose record is filed; return how many. A claim that is just being made holds its lock."""
     removed = 0
     for entry in os.listdir(context.places.locks):
+        if entry.endswith(layout.NOTES_SUFFIX):
+            _remove_stale_notes(context, entry)
+            continue
         name = entry.removesuffix(".lock")
         if names.parse_record_name(name) is None or os.path.lexists(os.path.join(context.places.running, name)):
             continue
@@ -164,6 +167,13 @@ def remove_stale_locks(context: Context) -> int:
             removed += 1
         os.close(lease)
     return removed
+
+
+def _remove_stale_notes(context: Context, entry: str) -> None:
+    """Notes are made under the lease of a record that is there."""
+    name = entry.removesuffix(layout.NOTES_SUFFIX)
+    if names.parse_record_name(name) is not None and not os.path.lexists(os.path.join(context.places.running, name)):
+        durable.unlink_if_there(os.path.join(context.places.locks, entry))
 
 
 def _owner(context: Context, name: names.RecordName) -> Owner:
@@ -187,10 +197,10 @@ def _is_ours(context: Context, owner: Owner) -> bool:
     return owner.node == here.node and (owner.boot_id == here.boot_id or context.is_own_boot(owner.boot_id))
 
 
-def _recover_held(context: Context, name: names.RecordName) -> Found:
+def _recover_held(context: Context, name: names.RecordName, lease: int) -> Found:
     """Decide under the lease on a record of our own."""
     path = os.path.join(context.places.running, str(name))
-    holder = claim.read_holder(context.places, str(name))
+    holder = claim.read_holder(context.places, str(name), lease)
     claimed = record.read_claim(path, name.attempt)
     here = context.spool.holder
     found = _put_right(context, name, claimed)
@@ -207,10 +217,10 @@ def _recover_held(context: Context, name: names.RecordName) -> Found:
     return _file_lost(context, name, claimed)
 
 
-def _take_over(context: Context, name: names.RecordName, lost: Lost) -> Found:
+def _take_over(context: Context, name: names.RecordName, lost: Lost, held: int) -> Found:
     """Decide under the lease on a record of a lost node: make it ours, then do as with our own."""
     path = os.path.join(context.places.running, str(name))
-    holder = claim.read_holder(context.places, str(name))
+    holder = claim.read_holder(context.places, str(name), held)
     claimed = record.read_claim(path, name.attempt)
     if _runs_here(context, name, holder, claimed):
         return Found.RUNNING

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import datetime
 import errno
-import fcntl
 import heapq
 import os
 import time
@@ -29,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from spooldadd import durable, layout, names, workdir
+from spooldadd import durable, layout, locking, names, workdir
 from spooldadd.inspect import tables
 from spooldadd.layout import Layout
 
@@ -131,16 +130,20 @@ def alone(places: Layout, who: str) -> Iterator[None]:
     path = os.path.join(places.internal, LOCK)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(fd, 200).decode("utf-8", "replace").strip() or "another process"
-            raise Busy(f"{holder} prunes `{places.root}` now; try again when it is through") from error
+        if not locking.try_lock(fd):
+            raise Busy(f"{_holder(fd)} prunes `{places.root}` now; try again when it is through")
         os.ftruncate(fd, 0)
         os.write(fd, f"{who}\n".encode())
         yield
     finally:
         os.close(fd)
+
+
+def _holder(fd: int) -> str:
+    try:
+        return os.read(fd, 200).decode("utf-8", "replace").strip() or "another process"
+    except OSError:  # where locks are mandatory nobody else may read it
+        return "another process"
 
 
 class Pruner:

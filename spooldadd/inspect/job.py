@@ -125,7 +125,10 @@ class Job:
         """Return what the lock file of a running job says: which processes it was handed to."""
         if self.state != layout.RUNNING:
             return {}
-        return tables.read(self.places.lock(self.record_name)) or {}
+        noted = tables.read(self.places.lock(self.record_name)) or {}
+        if not noted.get("supervisor_pid"):
+            noted |= tables.read(self.places.notes(self.record_name)) or {}
+        return noted
 
     def table(self) -> dict[str, object]:
         """Return the job object in JSON: of DESIGN 14, the state by directory, what does not apply absent."""

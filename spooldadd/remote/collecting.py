@@ -11,17 +11,15 @@ was taken in without its line is recognised by its manifest. A deletion that sto
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from spooldadd import durable, layout, mark, names
+from spooldadd import durable, layout, locking, mark, names
 from spooldadd.layout import Layout
 from spooldadd.remote import incoming, listing, manifest, probing
 from spooldadd.remote.listing import Seen
@@ -91,7 +89,7 @@ class Collecting:
             raise Unreachable("it is this very spool")
         self._spool = theirs.id or hashlib.sha256(self._wish.target.address.encode()).hexdigest()[:10]
         key = names.safe_name(self._spool)
-        with _locked(self._places, key) as is_ours:
+        with locking.alone(os.path.join(self._places.incoming, f"{incoming.PULLED}{key}.lock")) as is_ours:
             if not is_ours:
                 raise Unreachable("somebody else collects from it now; try again when that is done")
             self._fetch(os.path.join(self._places.incoming, incoming.PULLED + key), Book(self._places, key, sync=self._sync))
@@ -268,20 +266,3 @@ def _stamp(record: str) -> str:
     except OSError:
         return _NO_RESULT
     return f"{status.st_size} {time.strftime('%Y/%m/%d %H:%M:%S', time.gmtime(status.st_mtime))}"
-
-
-@contextmanager
-def _locked(places: Layout, key: str) -> Iterator[bool]:
-    os.makedirs(places.incoming, exist_ok=True)
-    path = os.path.join(places.incoming, f"{incoming.PULLED}{key}.lock")
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        os.close(fd)

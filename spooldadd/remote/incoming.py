@@ -22,17 +22,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from spooldadd import durable, layout, names
+from spooldadd import durable, layout, locking, names
 from spooldadd.layout import Layout
 from spooldadd.remote import manifest as manifests
 from spooldadd.remote.manifest import Damaged, Manifest, Newer
@@ -94,7 +91,7 @@ def take_in_all(places: Layout, *, sync: bool, is_patient: bool) -> Arrivals:
     arrivals = Arrivals()
     if not os.path.isdir(places.incoming):
         return arrivals
-    with _locked(places, is_patient=is_patient) as is_ours:
+    with locking.alone(os.path.join(places.incoming, LOCK), is_patient=is_patient) as is_ours:
         if is_ours:
             _sweep(places)
             for path in whole(places):
@@ -105,7 +102,7 @@ def take_in_all(places: Layout, *, sync: bool, is_patient: bool) -> Arrivals:
 def take_in(places: Layout, path: str, *, sync: bool) -> Arrivals:
     """Take in this one, which has its manifest. Raises: OSError."""
     arrivals = Arrivals()
-    with _locked(places, is_patient=True):
+    with locking.alone(os.path.join(places.incoming, LOCK), is_patient=True):
         _take(places, path, arrivals, sync=sync)
     return arrivals
 
@@ -243,22 +240,6 @@ def _is_abandoned(path: str) -> bool:
         return time.time() - os.lstat(path).st_ctime > ABANDONED_S
     except OSError:
         return False
-
-
-@contextmanager
-def _locked(places: Layout, *, is_patient: bool) -> Iterator[bool]:
-    """Give whether the lock is ours; closing the file lets go of it."""
-    os.makedirs(places.incoming, exist_ok=True)
-    fd = os.open(os.path.join(places.incoming, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if is_patient else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(fd)
 
 
 def _entries(directory: str) -> list[str]:

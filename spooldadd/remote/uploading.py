@@ -14,15 +14,13 @@ it has. `.spool/upload/<node>.toml` says how many wait, and since when the maste
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from spooldadd import durable, layout, mark, names, record
+from spooldadd import durable, layout, locking, mark, names, record
 from spooldadd.layout import Layout
 from spooldadd.log import Log
 from spooldadd.remote import incoming, manifest, probing
@@ -63,8 +61,7 @@ class Parcel:
 
 def upload(sender: Sender, log: Log) -> int:
     """Send what waits; return how many records are left. Another one that is at it already counts as one."""
-    os.makedirs(sender.places.upload, exist_ok=True)
-    with _locked(sender) as is_ours:
+    with locking.alone(os.path.join(sender.places.upload, f"{names.safe_name(sender.node)}.lock")) as is_ours:
         if not is_ours:
             return 1
         left = pending(sender)
@@ -255,18 +252,3 @@ def _note(sender: Sender, waiting: int, trouble: str, before: dict[str, object],
 
 def _state_path(places: Layout, node: str) -> str:
     return os.path.join(places.upload, f"{names.safe_name(node)}.toml")
-
-
-@contextmanager
-def _locked(sender: Sender) -> Iterator[bool]:
-    fd = os.open(os.path.join(sender.places.upload, f"{names.safe_name(sender.node)}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        os.close(fd)

@@ -108,6 +108,8 @@ class Smb(KernelGround):
         settings = (
             "workgroup=W", "security=user", "map to guest=Bad User", "guest account=root", "load printers=no",
             "disable spoolss=yes", "pid directory=/run/samba", "server min protocol=SMB2",
+            # Without these it keeps the locks of a client that is cut off for two hours.
+            "socket options=TCP_NODELAY SO_KEEPALIVE TCP_KEEPIDLE=10 TCP_KEEPINTVL=5 TCP_KEEPCNT=2 TCP_USER_TIMEOUT=20000",
         )  # fmt: skip
         share = ("path=/exp/s", "guest ok=yes", "read only=no", "force user=root")
         self.conf = self.root / "smb.conf"

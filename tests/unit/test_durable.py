@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import stat
 
@@ -175,3 +176,31 @@ def test_what_is_added_goes_to_the_name_where_the_descriptor_answers_no_more(tmp
     with pytest.raises(FileNotFoundError):
         durable.append(fd, str(tmp_path / "gone"), b"third\n", sync=False)
     assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize(("number", "times"), [(errno.EACCES, 2), (errno.EBUSY, 3)])
+def test_what_somebody_reads_just_now_is_replaced_a_moment_later(tmp_path, monkeypatch, number, times):
+    """SMB refuses to replace a file that is open on this machine: heartbeats failed while another program read them."""
+    real, asked = os.rename, []
+
+    def refuse(source, target):
+        asked.append(target)
+        if len(asked) <= times:
+            raise OSError(number, os.strerror(number))
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    monkeypatch.setattr(durable, "REPLACE_PAUSES_S", (0.001,) * 4)
+    durable.write(str(tmp_path / "a"), b"new", sync=False)
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert len(asked) == times + 1
+
+
+def test_what_is_locked_against_us_is_not_opened_once_more(tmp_path):
+    fd = os.memfd_create("sealed", os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(fd, 1033, 8)  # F_ADD_SEALS, F_SEAL_WRITE
+    (tmp_path / "a").touch()
+    with pytest.raises(PermissionError):
+        durable.append(fd, str(tmp_path / "a"), b"more", sync=False)
+    os.close(fd)
+    assert (tmp_path / "a").read_bytes() == b""

@@ -221,6 +221,26 @@ def test_a_lock_file_without_a_record_is_removed(bench):
     os.close(kept.lease)
 
 
+def test_notes_beside_a_lock_file_count_as_what_it_says(bench):
+    """Where locks are mandatory, SMB for one, a supervisor cannot write into the lock file."""
+    claimed = orphan(bench)
+    notes = Path(bench.spool.places.notes(claimed.record))
+    notes.write_text('node = "here"\nboot_id = "boot-1"\nsupervisor_pid = 4194303\nsupervisor_start = 1\n')
+    assert recover(bench.context, claimed.record) is Found.LOST
+    assert notes.exists()
+    recovery.remove_stale_locks(bench.context)
+    assert not notes.exists()
+
+
+def test_notes_of_a_running_record_stay(bench):
+    claimed = bench.claim()
+    notes = Path(bench.spool.places.notes(claimed.record))
+    notes.touch()
+    recovery.remove_stale_locks(bench.context)
+    assert notes.exists()
+    os.close(claimed.lease)
+
+
 def test_a_record_that_is_gone_is_told_and_its_lock_removed(bench):
     claimed = orphan(bench)
     shutil.rmtree(claimed.path)

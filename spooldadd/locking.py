@@ -1,0 +1,46 @@
+"""Try a lock on a file: granted or held, whatever the file system calls it. Knows no word of the domain.
+
+Contention is `EAGAIN`; where locks are mandatory, SMB for one, it is `EACCES`.
+
+If we die here: the kernel lets go of the lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CONTENTION = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES})
+
+# Asked again and again, because a call that waits may hang where the server is away.
+PATIENT_S = 0.05
+
+
+def try_lock(fd: int, *, is_shared: bool = False) -> bool:
+    """Return whether we have the lock now. It ends when all copies of the descriptor are closed. Raises: OSError."""
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in CONTENTION:
+            return False
+        raise
+    return True
+
+
+@contextmanager
+def alone(path: str, *, is_patient: bool = False) -> Iterator[bool]:
+    """Give whether the lock of this file, which is made where it is missing, is ours meanwhile. Raises: OSError."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        is_ours = try_lock(fd)
+        while is_patient and not is_ours:
+            time.sleep(PATIENT_S)
+            is_ours = try_lock(fd)
+        yield is_ours
+    finally:
+        os.close(fd)
