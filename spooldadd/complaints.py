@@ -7,16 +7,16 @@ Each complaint names the key, what was expected, what was found, and a remedy wh
 from __future__ import annotations
 
 import datetime
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Final, NamedTuple, get_args
-
-from pydantic import BaseModel
-from pydantic_core import ErrorDetails, PydanticCustomError
+from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
 from spooldadd.problems import dotted
 from spooldadd.tomlpos import Path
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic_core import ErrorDetails, PydanticCustomError
 
 REFUSED: Final = "refused"
 # Comparing words takes time in the product of their lengths; no key of ours is half as long.
@@ -51,6 +51,8 @@ def refuse(predicate: str, hint: str | None = None, *, within: Path = ()) -> Pyd
 
     `within` leads from the validated value to the part of it that is wrong.
     """
+    from pydantic_core import PydanticCustomError  # late, as below: `kind` and `near` serve those without models, too
+
     return PydanticCustomError(REFUSED, "{predicate}", {"predicate": predicate, "hint": hint, "within": within})
 
 
@@ -121,6 +123,8 @@ def near(word: str, choices: Iterable[str]) -> str | None:
     """Give the choice that a misspelt word was probably meant to be."""
     if len(word) > _MAX_COMPARED_CHARACTERS:
         return None
+    import difflib
+
     by_fold = {choice.casefold(): choice for choice in choices}
     matches = difflib.get_close_matches(word.casefold().replace("-", "_"), by_fold, n=1)
     return by_fold[matches[0]] if matches else None
@@ -141,6 +145,8 @@ def _tables(model: type[BaseModel], path: Path) -> Iterator[tuple[Path, tuple[st
 
 def model_within(annotation: object) -> type[BaseModel] | None:
     """Find the model in an annotation: itself, or within `tuple[Model, ...]` or `Model | None`."""
+    from pydantic import BaseModel
+
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(model_within, get_args(annotation))), None)

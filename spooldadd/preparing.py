@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from spooldadd import bundle, durable, forms, layout, names
+from spooldadd.bounds import DEFAULT_QUEUE, MAX_SPEC_BYTES
 from spooldadd.bundle import Item
 
 if TYPE_CHECKING:
@@ -81,12 +82,25 @@ class Prepared:
 
     source: str
     data: bytes
-    spec: Spec
     name: str
+    queue: str
+    checked: Spec | None  # None where it was known to be right without the models
     warnings: tuple[str, ...] = ()
     own_name: str = bundle.SPEC  # what the spec is called in a bundle
     items: tuple[Item, ...] = ()
     as_is: str = ""  # the bundle that is dropped as it is
+
+    @property
+    def spec(self) -> Spec:
+        """The whole spec, read for it where it was not needed before."""
+        from spooldadd.spec import parse_file
+
+        return self.checked or parse_file(self.data, source=self.source, own_name=self.own_name)
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the spec says where it may run."""
+        return self.checked is not None and bool(self.checked.place.model_fields_set)
 
     @property
     def suffix(self) -> str:
@@ -111,7 +125,7 @@ def load(path: str, changes: Changes, spool_root: str | None = None) -> Prepared
 
     Raises: InvalidSpec with every problem, that it cannot be read among them.
     """
-    from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec  # late: to import this module must cost a caller nothing
+    from spooldadd.spec import InvalidSpec  # late: to import this module must cost a caller nothing
 
     try:
         if forms.is_bundle(layout.bare_name(path)):
@@ -148,20 +162,44 @@ def _unreadable(error: OSError) -> Problem:
 
 def _prepared(data: bytes, origin: Origin, changes: Changes, spool_root: str | None) -> Prepared:
     """Check a spec, templates included, with the changes made. Raises: InvalidSpec; problems of options name the option."""
-    from spooldadd.spec import parse_file
-
-    if changes == Changes():
-        spec = parse_file(data, source=origin.shown, own_name=origin.own_name)
-        prepared = Prepared(origin.shown, data, spec, _job_name(spec, origin.shown), own_name=origin.own_name)
-    else:
-        prepared = _changed(data, origin, changes)
+    prepared = _unchanged(data, origin) if changes == Changes() else _changed(data, origin, changes)
     _check(prepared)
     return _with_files(prepared, origin.directory, spool_root) if origin.directory is not None else prepared
+
+
+def _unchanged(data: bytes, origin: Origin) -> Prepared:
+    from spooldadd.spec import parse_file
+
+    table = None if forms.is_script(origin.own_name) else _plain(data)
+    if table is not None:
+        return _known(table, None, data, origin)
+    spec = parse_file(data, source=origin.shown, own_name=origin.own_name)
+    return _known({"name": spec.name, "queue": spec.queue}, spec, data, origin)
+
+
+def _plain(data: bytes) -> dict[str, object] | None:
+    """Return the data of a spec that is surely right, or None where the models have to be asked."""
+    from spooldadd.reading import Unreadable, read
+    from spooldadd.spec.plain import is_plain
+
+    try:
+        _, table = read(data, "", max_bytes=MAX_SPEC_BYTES)
+    except Unreadable:
+        return None
+    return table if is_plain(table) else None
+
+
+def _known(table: Mapping[str, object], spec: Spec | None, data: bytes, origin: Origin) -> Prepared:
+    """Return a spec whose name and queue are right."""
+    name, queue = table.get("name"), table.get("queue", DEFAULT_QUEUE)
+    job_name = str(name) if name else _job_name(origin.shown)
+    return Prepared(origin.shown, data, job_name, str(queue), spec, own_name=origin.own_name)
 
 
 def _changed(data: bytes, origin: Origin, changes: Changes) -> Prepared:
     from spooldadd.reading import Unreadable
     from spooldadd.spec import InvalidSpec
+    from spooldadd.spec.plain import is_plain
     from spooldadd.spec.reading import checked
 
     unfrozen = changes.keys()
@@ -170,14 +208,14 @@ def _changed(data: bytes, origin: Origin, changes: Changes) -> Prepared:
         text, table = _read(data, origin, changes)
         unfrozen += _variables(table, changes.variables, problems)
         frozen = _frozen(table, unfrozen)
-        spec = checked(text, frozen)
+        spec = None if is_plain(frozen) else checked(text, frozen)
     except Unreadable as error:
         problems += [_blamed(problem, unfrozen) for problem in error.problems]
         raise InvalidSpec(tuple(problems), origin.shown) from error
     if problems:
         raise InvalidSpec(tuple(problems), origin.shown)
     warnings = tuple(_unused(text.text, table, changes.variables))
-    prepared = Prepared(origin.shown, data, spec, _job_name(spec, origin.shown), warnings, origin.own_name)
+    prepared = dataclasses.replace(_known(frozen, spec, data, origin), warnings=warnings)
     if frozen == table and not changes.arguments:
         return prepared
     if not forms.is_script(origin.own_name):
@@ -200,7 +238,6 @@ def _beside_its_script(prepared: Prepared, frozen: dict[str, object], changes: C
 
 def _read(data: bytes, origin: Origin, changes: Changes) -> tuple[Source, dict[str, object]]:
     from spooldadd.reading import Unreadable, read
-    from spooldadd.spec import MAX_SPEC_BYTES
     from spooldadd.spec.reading import no_arguments
     from spooldadd.spec.script import read_script
 
@@ -214,10 +251,13 @@ def _read(data: bytes, origin: Origin, changes: Changes) -> tuple[Source, dict[s
 def _check(prepared: Prepared) -> None:
     """Raise what only a look at the templates and at the finished bytes tells."""
     from spooldadd.problems import Problem
-    from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec
-    from spooldadd.template import check_templates
+    from spooldadd.spec import InvalidSpec
 
-    problems = check_templates(prepared.spec)
+    problems: tuple[Problem, ...] = ()
+    if prepared.checked is not None:
+        from spooldadd.template import check_templates
+
+        problems = check_templates(prepared.checked)
     if len(prepared.data) > MAX_SPEC_BYTES:
         message = f"with the options written into it, it is longer than {MAX_SPEC_BYTES} bytes"
         problems = (*problems, Problem(message, hint="put data into files of their own"))
@@ -227,8 +267,8 @@ def _check(prepared: Prepared) -> None:
 
 def _with_files(prepared: Prepared, directory: str, spool_root: str | None) -> Prepared:
     """Put the local files that the spec names beside it. Raises: InvalidSpec."""
-    spec = prepared.spec
-    if spec.python is None and not spec.files:
+    spec = prepared.checked
+    if spec is None or (spec.python is None and not spec.files):
         return prepared
     from spooldadd.freezing import freeze
     from spooldadd.spec import InvalidSpec
@@ -241,10 +281,8 @@ def _with_files(prepared: Prepared, directory: str, spool_root: str | None) -> P
     return dataclasses.replace(prepared, items=items, warnings=(*prepared.warnings, *found.warnings))
 
 
-def _job_name(spec: Spec, source: str) -> str:
-    """Name the job as its spec does, else after the file; a file that carries a job id already gives its name only."""
-    if spec.name:
-        return spec.name
+def _job_name(source: str) -> str:
+    """Name a job after its file; a file that carries a job id already gives its name only."""
     directory, file_name = os.path.split(os.path.abspath(source))
     stem = layout.bare_name(file_name)
     if stem in layout.SPECS and names.parse_job_id(os.path.basename(directory)):
@@ -265,7 +303,7 @@ def _load_bundle(path: str, changes: Changes) -> Prepared:
     except bundle.NoBundle as error:
         raise InvalidSpec((Problem(f"`{os.path.basename(path)}` {error}"),), path) from error
     prepared = _prepared(found.data, Origin(os.path.join(path, found.name), found.name), changes, None)
-    prepared = dataclasses.replace(prepared, name=_job_name(prepared.spec, path))
+    prepared = dataclasses.replace(prepared, name=prepared.spec.name or _job_name(path))
     if prepared.data == found.data and not prepared.items:
         return dataclasses.replace(prepared, as_is=path)
     taken = {bundle.SPEC, prepared.own_name, *(item.name for item in prepared.items)}

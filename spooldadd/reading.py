@@ -11,18 +11,18 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from spooldadd import tomlpos
-from spooldadd.complaints import complaints
 from spooldadd.errors import SpooldaddError
 from spooldadd.problems import Problem, dotted, in_order
 from spooldadd.tomlpos import MAX_DEPTH, Path, Place
 from spooldadd.units import format_size
 
-Model = TypeVar("Model", bound=BaseModel)
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound="BaseModel")
 
 # More than a person mends before the next try, few enough that a file of 100,000 unknown keys is refused at once.
 MAX_PROBLEMS: Final = 100
@@ -247,6 +247,8 @@ def validate(model: type[Model], data: dict[str, object], source: Source, contex
 
     Raises: `Unreadable` with every problem, each at the place of its key.
     """
+    from pydantic import ValidationError  # late: who only reads the data needs no pydantic
+
     try:
         return model.model_validate(data, by_alias=True, by_name=False, context=context)
     except ValidationError as error:
@@ -254,6 +256,8 @@ def validate(model: type[Model], data: dict[str, object], source: Source, contex
 
 
 def _problems(model: type[BaseModel], data: dict[str, object], source: Source, error: ValidationError) -> list[Problem]:
+    from spooldadd.complaints import complaints
+
     errors = error.errors(include_url=False)
     shown = [
         source.problem(complaint.path, complaint.message, complaint.hint)

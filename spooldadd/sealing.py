@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from spooldadd import admission, bundle, durable, forms, names, preparing, signing
+from spooldadd.bounds import MAX_SPEC_BYTES
 from spooldadd.bundle import Item
 from spooldadd.errors import SpecError
 from spooldadd.preparing import Changes, Prepared
 from spooldadd.signature import BadSignature, Statement, files_digest, find
-from spooldadd.spec.reading import MAX_SPEC_BYTES
 
 _CHUNK: Final = 1 << 20
 

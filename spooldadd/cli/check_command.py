@@ -21,10 +21,10 @@ import shutil
 import sys
 from collections.abc import Iterator
 
+from spooldadd.bounds import has_template
 from spooldadd.cli import spec_files
 from spooldadd.cli.common import add_json, print_json, say
 from spooldadd.cli.spec_files import Read
-from spooldadd.environment.models import has_template
 from spooldadd.errors import ConfigError
 from spooldadd.preparing import Changes
 from spooldadd.spec import Spec

@@ -7,10 +7,11 @@ import sys
 from typing import NamedTuple
 
 from spooldadd import preparing, problems
+from spooldadd.bounds import MAX_SPEC_BYTES
 from spooldadd.cli import moments
 from spooldadd.cli.common import UsageError
 from spooldadd.preparing import Changes, Prepared
-from spooldadd.spec import MAX_SPEC_BYTES, InvalidSpec
+from spooldadd.spec.reading import InvalidSpec
 
 STDIN = "-"
 STDIN_NAME = "standard input"

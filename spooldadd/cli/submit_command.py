@@ -130,7 +130,7 @@ def _say_dropped(options: argparse.Namespace, places: Layout, prepared: list[Pre
         sys.stdout.write("".join(f"{job}\n" for job in jobs))
         return
     pairs = zip(prepared, jobs, strict=True)
-    dropped = [{"job": job, "name": one.name, "queue": one.spec.queue, "file": one.source} for one, job in pairs]
+    dropped = [{"job": job, "name": one.name, "queue": one.queue, "file": one.source} for one, job in pairs]
     print_json({"spool": places.root, "jobs": dropped})
 
 
@@ -140,7 +140,7 @@ def _warn_if_unserved(places: Layout, prepared: list[Prepared], node: str | None
         say(f"spooldadd: {sentence}")
         return
     for one in prepared:
-        if one.spec.place.model_fields_set:
+        if one.is_placed:
             _warn_if_unplaced(places, one, node)
 
 

@@ -8,7 +8,7 @@ from spooldadd.config.effect import Setting, effective
 from spooldadd.config.loading import MAX_CONFIG_BYTES, InvalidConfig, find_config, load
 from spooldadd.config.models import Config, default_jobs, default_node, default_work_dir
 from spooldadd.config.overrides import OTHER_VARIABLES, PREFIX
-from spooldadd.spec.schema import KeyDescription, describe_model, schema_of
+from spooldadd.spec.describing import KeyDescription, describe_model, schema_of
 
 __all__ = [
     "MAX_CONFIG_BYTES",

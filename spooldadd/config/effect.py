@@ -11,7 +11,7 @@ from spooldadd.config.models import Config
 from spooldadd.config.notify import shown_table
 from spooldadd.expecting import Expected
 from spooldadd.problems import dotted
-from spooldadd.spec.schema import value_text
+from spooldadd.spec.describing import value_text
 from spooldadd.tomlpos import Path
 from spooldadd.units import write_duration, write_size
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from spooldadd.complaints import near
 from spooldadd.config.models import Config
 from spooldadd.problems import Problem, dotted
-from spooldadd.spec.schema import entry_shape, schema_of
+from spooldadd.spec.describing import entry_shape, schema_of
 from spooldadd.tomlpos import Path
 
 PREFIX: Final = "SPOOLDADD_"

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import ValidationInfo as Info
 
 from spooldadd import units
+from spooldadd.bounds import has_template
 
 SCHEMES: Final = ("http", "https", "file", "rsync", "sftp")
 DEFAULT_REFRESH_S: Final = 86_400.0
@@ -24,12 +25,6 @@ DEFAULT_REFRESH_S: Final = 86_400.0
 DEFAULT_STEP_TIMEOUT_S: Final = 3_600.0
 # The context in which a spec is checked before its templates are rendered. What has one is checked once it is rendered.
 UNRENDERED: Final = {"unrendered": True}
-_MARKS: Final = ("{{", "{%", "{#")
-
-
-def has_template(text: str) -> bool:
-    """Tell whether a text is more than itself to Jinja2."""
-    return any(mark in text for mark in _MARKS)
 
 
 def _is_later(value: object, info: Info) -> bool:

@@ -25,21 +25,16 @@ from pydantic import (
 )
 from pydantic import WithJsonSchema as Shown
 
+from spooldadd.bounds import INTEGERS, MAX_WORD_BYTES, MIN_MEMORY_BYTES, NAME_PATTERN
 from spooldadd.complaints import kind, refuse
 from spooldadd.tomlpos import MAX_DEPTH, Path
 from spooldadd.units import DURATION_PATTERN, SIZE_PATTERN, BadUnit, parse_duration, parse_size
 
 Scalar = str | int | float | bool | datetime.datetime | datetime.date | datetime.time
 
-NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$"
 # A name becomes part of a file name, together with a time and random characters: well below the 255 bytes of most
 # file systems, so that nothing has to be cut.
 MAX_NAME_CHARACTERS: Final = 100
-# The kernel takes no single argument or variable longer than 128 KiB with its end (MAX_ARG_STRLEN, execve(2)).
-MAX_WORD_BYTES: Final = 131_071
-# Below this, no program of today can even start, and the limit would only produce riddles.
-MIN_MEMORY_BYTES: Final = 2**20
-_INTEGERS: Final = range(-(2**63), 2**63)  # what TOML promises, and what any reader of JSON takes
 
 
 def _duration(value: object) -> float:
@@ -163,7 +158,7 @@ Command = Annotated[
 def _scalar(value: object) -> Scalar:
     if not isinstance(value, Scalar):
         raise refuse(f"must be a single value, not {kind(value)}", "nested data belongs in `[config]`")
-    if isinstance(value, int) and value not in _INTEGERS:
+    if isinstance(value, int) and value not in INTEGERS:
         raise refuse("is beyond 64 bits", "put it into quotes, as a text")
     return value
 
@@ -206,7 +201,7 @@ def _json_scalar(value: object, path: Path) -> JsonValue:
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
         raise refuse("must be finite: JSON has no `inf` and no `nan`", "put it into quotes", within=path)
-    if isinstance(value, int) and value not in _INTEGERS:
+    if isinstance(value, int) and value not in INTEGERS:
         raise refuse("is beyond 64 bits", "put it into quotes, as a text", within=path)
     if not isinstance(value, str | int | float):
         raise refuse(f"cannot be written as JSON: it is {kind(value)}", within=path)

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
+from spooldadd.bounds import DEFAULT_QUEUE, HIGHEST_PRIORITY, LOWEST_PRIORITY, MOST_ATTEMPTS
 from spooldadd.complaints import refuse
 from spooldadd.environment.models import BuildStep, FileEntry, PythonTable
 from spooldadd.placement import ANYWHERE, MILLI, Needs, Place
@@ -107,7 +108,7 @@ class Limits(Table):
 class Retry(Table):
     """Whether a failed attempt is followed by another, and when."""
 
-    attempts: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+    attempts: Annotated[int, Field(ge=1, le=MOST_ATTEMPTS)] | None = Field(
         default=None, description="Attempts in all, the first included; unset, one."
     )
     backoff_max_s: Delay = Field(default=3600.0, alias="backoff_max", description="The delay does not grow beyond this.")
@@ -234,8 +235,8 @@ class Spec(Table):
 
     name: Name | None = Field(default=None, description="What the job is called; unset, the file's name.")
     command: Command = Field(description="What to run: a list of words runs as it is, one string runs with `/bin/sh -c`.")
-    queue: Name = Field(default="default", description="The queue that the job waits in; a node gives each a width.")
-    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = Field(
+    queue: Name = Field(default=DEFAULT_QUEUE, description="The queue that the job waits in; a node gives each a width.")
+    priority: Annotated[int, Field(ge=LOWEST_PRIORITY, le=HIGHEST_PRIORITY)] = Field(
         default=0, description="Higher goes first; of equal ones, the oldest."
     )
     restartable: bool = Field(

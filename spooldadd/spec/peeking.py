@@ -10,25 +10,23 @@ from typing import Final, NamedTuple
 from pydantic import ValidationError
 
 from spooldadd import forms
+from spooldadd.bounds import DEFAULT_QUEUE, HIGHEST_PRIORITY, LOWEST_PRIORITY, MAX_SPEC_BYTES, NAME_PATTERN
 from spooldadd.placement import ANYWHERE, Place
 from spooldadd.reading import Unreadable, read
-from spooldadd.spec.fields import NAME_PATTERN
-from spooldadd.spec.models import PlaceTable, Spec
-from spooldadd.spec.reading import MAX_SPEC_BYTES
+from spooldadd.spec.models import PlaceTable
 from spooldadd.spec.script import metadata
 
 # A key may hide behind an escape (`"\u006eame"`), so a text with one is looked at too.
 _TELLING: Final = (b"name", b"queue", b"priority", b"not_before", b"place", b"\\u", b"\\U", b"\\x")
 _NAME: Final = re.compile(NAME_PATTERN)
-_DEFAULT_QUEUE: Final[str] = Spec.model_fields["queue"].default
-_PRIORITIES: Final = range(-1_000_000, 1_000_001)
+_PRIORITIES: Final = range(LOWEST_PRIORITY, HIGHEST_PRIORITY + 1)
 
 
 class Peek(NamedTuple):
     """What decides the order of waiting specs. `is_valid_toml` is None where nobody had to look."""
 
     name: str | None = None
-    queue: str = _DEFAULT_QUEUE
+    queue: str = DEFAULT_QUEUE
     priority: int = 0
     not_before: datetime.datetime | None = None
     is_valid_toml: bool | None = None
@@ -67,7 +65,7 @@ def has_whole_block(data: bytes) -> bool:
 def _peeked(table: Mapping[str, object]) -> Peek:
     return Peek(
         _name(table.get("name")),
-        _name(table.get("queue")) or _DEFAULT_QUEUE,
+        _name(table.get("queue")) or DEFAULT_QUEUE,
         _priority(table),
         _start(table),
         True,

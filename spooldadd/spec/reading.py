@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING
 
 from spooldadd import forms
-from spooldadd.environment.models import UNRENDERED
+from spooldadd.bounds import MAX_SPEC_BYTES
 from spooldadd.errors import SpecError
 from spooldadd.problems import Problem, dotted, summary
 from spooldadd.reading import Source, Unreadable, read, validate
-from spooldadd.spec.models import Script, Spec
 from spooldadd.spec.script import read_script
 from spooldadd.spec.templated import SAMPLE_NAMES, templates
 
-# A spec is read whole into a worker that holds thousands of them, and parsing takes about a second a megabyte. Large
-# specs seen in practice carry some hundred kilobytes of settings; data belongs in files.
-MAX_SPEC_BYTES: Final = 2**20
+if TYPE_CHECKING:
+    from spooldadd.spec.models import Spec
 
 
 class InvalidSpec(SpecError):
@@ -48,6 +46,8 @@ def parse_script(data: bytes, *, source: str, own_name: str, arguments: Sequence
 
     Raises: `InvalidSpec` with all problems, each at its place in the script.
     """
+    from spooldadd.spec.models import Script  # late, as the models are wherever a spec may be known without them
+
     try:
         text, table = read_script(data, source, own_name, arguments, max_bytes=MAX_SPEC_BYTES)
         return checked(text, table).with_source(text, Script(own_name, data))
@@ -83,6 +83,10 @@ def checked(source: Source, table: dict[str, object]) -> Spec:
 
 def _valid(source: Source, table: dict[str, object]) -> Spec:
     """Check against the model, and raise what is wrong there together with the faults of templates."""
+    # Late: pydantic and the models take longer to come up than all the rest of `submit`, which often needs neither.
+    from spooldadd.environment.models import UNRENDERED
+    from spooldadd.spec.models import Spec
+
     try:
         spec = validate(Spec, table, source, UNRENDERED)
     except Unreadable as error:

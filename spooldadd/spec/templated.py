@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from spooldadd.environment.models import has_template
+from spooldadd.bounds import has_template
 from spooldadd.tomlpos import Path
 
 # By the keys of the file. `vars` is missing on purpose: a variable that could hold a template could hold itself.
