@@ -14,6 +14,7 @@ PAUSED = "paused"
 WAKE = ".wake"  # `touch` it, and the workers look at once
 ROOT_ENTRIES = frozenset({*STATES, INTERNAL, PAUSED})
 HELD_SUFFIX = ".held"
+NOTES_SUFFIX = ".holder"  # below `.spool/locks/`
 # Before the name of a node: a directory in the root, whose drops are for that node alone. A file of that name in a record
 # says so of a job that is on its way.
 INBOX = "@"
@@ -98,6 +99,10 @@ class Layout:
     def lock(self, record: str) -> str:
         """Return the path of the lock file that is the lease of this running record."""
         return os.path.join(self.locks, f"{record}.lock")
+
+    def notes(self, record: str) -> str:
+        """Return the path of what is noted beside that lock file, where a locked file cannot be written (SMB)."""
+        return os.path.join(self.locks, f"{record}{NOTES_SUFFIX}")
 
     def pause_files(self, queue: str) -> tuple[str, str]:
         """Return the files that stop claiming while they exist: for all, and for this queue."""

@@ -38,9 +38,9 @@ from spooldadd.channel import receive
 from spooldadd.ending import Ending, add_to_log, cut_logs, exit_fields, judge
 from spooldadd.errors import ClaimLost, SpoolError
 from spooldadd.guard import CLAIM_LOST, Eye, Verdict
+from spooldadd.handover import Handover
 from spooldadd.log import Log
 from spooldadd.plan import Plan
-from spooldadd.tomltext import flat
 from spooldadd.tree import SIGNALS, forget_signals
 
 # While the spool is away or full an attempt waits: soon at first, because most troubles are short.
@@ -91,6 +91,7 @@ class Attempt:
         self.own_start = own_start
         self.places = layout.Layout(plan.root, plan.spool_id)
         self.record = os.path.join(self.places.running, plan.record)
+        self.handover = Handover(self.places, plan.record, plan.node, lease)
         self.built = building.Built()
         self.is_told = False
         self.eye = Eye(os.path.join(self.record, layout.CANCEL))
@@ -138,10 +139,8 @@ class Attempt:
         self._persist("spool-trouble", lambda: self._note_holder(own))
 
     def _note_holder(self, lines: Mapping[str, object]) -> None:
-        # On a line of its own, also where a try before was cut short by a full disk.
-        data = f"\n{flat(lines)}".encode()
         is_asked = self.plan.is_shared and self.plan.sync  # if anything was started: by another node, when we are no more
-        durable.append(self.lease, self.places.lock(self.plan.record), data, sync=is_asked)
+        self.handover.note(lines, sync=is_asked)
 
     def _attempt(self) -> dict[str, object]:
         forget_signals()
@@ -328,6 +327,7 @@ class Attempt:
         )
 
     def _let_go(self) -> None:
+        self.handover.forget()
         filing.remove_lock(self.places, self.plan.record)
         durable.close(self.lease)
 
