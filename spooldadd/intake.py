@@ -79,8 +79,14 @@ def ignore_lease_breaks() -> None:
     signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
-# They pass, and say nothing about the file.
-OWN_TROUBLES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE})
+# They pass, and say nothing about the file: ours, and those of a share that has to connect anew.
+OWN_TROUBLES = frozenset({
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE, errno.EBADF, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.ENETDOWN, errno.ENETUNREACH, errno.ENOTCONN, errno.ECONNABORTED, errno.ECONNRESET,
+    errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EPIPE, errno.ESHUTDOWN,
+})  # fmt: skip
+# A program lets nobody else open what it writes, as many do on Windows; or the file is about to be ours to read. Look again.
+IN_USE = frozenset({errno.EAGAIN, errno.EBUSY, errno.ETXTBSY})
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ class Look:
 def look(path: str) -> Look | None:
     """Look at a file without following links and without waiting for a fifo's writer; None where it is gone.
 
-    Raises: OSError where that is no matter of the file: this process has no descriptor or memory left.
+    Raises: OSError where that is no matter of the file: this process has no descriptor or memory left, the share is away.
     """
     try:
         status = os.lstat(path)
@@ -109,18 +115,25 @@ def look(path: str) -> Look | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno in OWN_TROUBLES:
-            raise
-        return Look(os.lstat(path), None, None, refusal=os.strerror(error.errno or 0))
+        return _refused(os.lstat(path), error)
     try:
         writer = has_writer(fd)
         if is_bundle:
             return _look_into(fd, writer)
         return Look(os.fstat(fd), os.read(fd, MAX_SPEC_BYTES + 1), writer)
     except OSError as error:
-        return Look(status, None, None, refusal=os.strerror(error.errno or 0))
+        return _refused(status, error)
     finally:
         os.close(fd)
+
+
+def _refused(status: os.stat_result, error: OSError) -> Look:
+    """Say what an error tells of the file. Raises: this error, where that is nothing."""
+    if error.errno in OWN_TROUBLES:
+        raise error
+    if error.errno in IN_USE:
+        return Look(status, None, True)
+    return Look(status, None, None, refusal=os.strerror(error.errno or 0))
 
 
 def read_toml(path: str) -> bytes:

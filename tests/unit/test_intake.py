@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -300,3 +301,31 @@ def test_a_refused_lease_is_no_writer_where_the_server_gives_leases(tmp_path, mo
         monkeypatch.setattr(intake.filesystem, "asks_server_for_leases", lambda _device: True)
         assert intake.has_writer(reader.fileno()) is None
         assert writer.writable()
+
+
+@pytest.mark.parametrize("call", ["open", "read"])
+@pytest.mark.parametrize("number", [errno.EHOSTDOWN, errno.ENOTCONN, errno.EBADF, errno.EMFILE])
+def test_a_share_in_trouble_says_nothing_about_a_file(tmp_path, monkeypatch, call, number):
+    """SMB answered so while it had to connect anew, and a good spec was filed as one that cannot be read."""
+    (tmp_path / "a.toml").write_text(SPEC)
+
+    def refuse(*_arguments, **_options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(OSError) as caught:
+        look(str(tmp_path / "a.toml"))
+    assert caught.value.errno == number
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.ETXTBSY, errno.EAGAIN])
+def test_what_nobody_else_may_open_is_still_written_to(tmp_path, monkeypatch, number):
+    (tmp_path / "a.toml").write_text(SPEC)
+
+    def refuse(*_arguments, **_options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    found = look(str(tmp_path / "a.toml"))
+    assert found is not None
+    assert (found.writer, found.refusal) == (True, "")
