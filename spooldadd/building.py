@@ -14,7 +14,8 @@ import json
 import os
 import sys
 
-from spooldadd import durable, layout, lifecycle, process, spawn, workdir
+from spooldadd import deputy, durable, layout, lifecycle, process, spawn, workdir
+from spooldadd.account import Account
 from spooldadd.environment import edits
 from spooldadd.guard import CLAIM_LOST, Eye, Guard, Verdict
 from spooldadd.log import Log
@@ -26,6 +27,9 @@ PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 START = (
     "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('spooldadd.environment', run_name='__main__')"
 )
+
+# The builder's own bound on a reason, and what an answer may be: an environment of the longest PATH is some kilobytes.
+MAX_REASON, MAX_ANSWER_BYTES = 1_200, 1 << 20
 
 
 class Built:
@@ -71,11 +75,35 @@ def build(plan: Plan, environ: dict[str, str], log: int, cancel: str | Eye) -> B
     CannotStart where Python itself is gone.
     """
     answer_path = f"{plan.work_dir}.built"
+    if plan.account is not None:
+        return _build_as(plan, plan.account, environ, (log, cancel, answer_path))
     try:
-        return _run(plan, environ, log, cancel, answer_path)
+        verdict, status = _run(plan, environ, log, cancel, answer_path)
+        return _judge_answer(plan, _read_answer(answer_path), status) if verdict is None else verdict
     finally:
         durable.unlink_if_there(answer_path)
         _remove_bundle(plan)
+
+
+def _build_as(plan: Plan, who: Account, environ: dict[str, str], rest: tuple[int, str | Eye, str]) -> Built | Verdict:
+    """Do the same as another user: with a cache of his own, and an answer that he could have written himself."""
+    log, cancel, answer_path = rest
+    workdir.make_private(plan.cache_dir, who.uid, who.gid)
+    verdict, status = _run(plan, environ, log, cancel, answer_path)
+    if verdict is not None:
+        return verdict
+
+    def take() -> bytes:
+        with open(answer_path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+            data = file.read(MAX_ANSWER_BYTES)
+        os.unlink(answer_path)
+        return data
+
+    try:
+        data = deputy.act(who, take)
+    except OSError:
+        data = b""
+    return _judge_answer(plan, data if isinstance(data, bytes) else b"", status)
 
 
 def _remove_bundle(plan: Plan) -> None:
@@ -86,13 +114,16 @@ def _remove_bundle(plan: Plan) -> None:
         pass  # the worker removes it when it is old
 
 
-def _run(plan: Plan, environ: dict[str, str], log: int, cancel: str | Eye, answer_path: str) -> Built | Verdict:
+def _run(
+    plan: Plan, environ: dict[str, str], log: int, cancel: str | Eye, answer_path: str
+) -> tuple[Verdict | None, int | None]:
+    """Run the builder to its end; return why it was ended, if it was, and its status."""
     told = os.memfd_create("build")
     try:
         durable.write_all(told, plan.build or b"")
         os.lseek(told, 0, os.SEEK_SET)
         command = [sys.executable, "-I", "-c", START, PACKAGE_PARENT, "-", answer_path]
-        tree = Tree(spawn.spawn(sys.executable, command, environ, spawn.Streams(told, log, log)))
+        tree = Tree(_start(plan, command, environ, spawn.Streams(told, log, log)))
     finally:
         os.close(told)
     guard = Guard(tree, _limits(plan), [log], cancel)
@@ -100,8 +131,17 @@ def _run(plan: Plan, environ: dict[str, str], log: int, cancel: str | Eye, answe
     tree.end(plan.limits.kill_after_s, guard.is_flooded)
     if verdict is not None:
         is_ours = verdict.outcome not in (lifecycle.CANCELLED, CLAIM_LOST)
-        return Verdict(lifecycle.BUILD, f"its build: {verdict.sentence}") if is_ours else verdict
-    return _read_answer(plan, answer_path, tree.status)
+        verdict = Verdict(lifecycle.BUILD, f"its build: {verdict.sentence}") if is_ours else verdict
+    return verdict, tree.status
+
+
+def _start(plan: Plan, command: list[str], environ: dict[str, str], streams: spawn.Streams) -> int:
+    """Raises: CannotStart; SpoolError."""
+    if plan.account is None:
+        return spawn.spawn(sys.executable, command, environ, streams)
+    start = deputy.Start(plan.account, command, environ, streams)
+    start.program = sys.executable
+    return deputy.launch(start)
 
 
 def _limits(plan: Plan) -> Limits:
@@ -112,19 +152,32 @@ def _limits(plan: Plan) -> Limits:
     return limits
 
 
-def _read_answer(plan: Plan, path: str, status: int | None) -> Built | Verdict:
+def _read_answer(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            answer = json.loads(file.read())
-    except (OSError, ValueError):
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _judge_answer(plan: Plan, data: bytes, status: int | None) -> Built | Verdict:
+    """Take nothing on trust: a step of the build, as the same user, could have written it as well."""
+    try:
+        answer = json.loads(data)
+        is_ok, reason = bool(answer["ok"]), str(answer["reason"])
+        environ = {str(name): str(value) for name, value in answer["environ"].items()}
+        key = str(answer["environment"])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return Verdict(lifecycle.BUILD, f"its build ended without an answer ({_ended(status)}); see `{layout.BUILD_LOG}`")
-    if not answer["ok"]:
-        return Verdict(lifecycle.BUILD, f"its build failed: {answer['reason']}")
+    if not is_ok:
+        return Verdict(lifecycle.BUILD, f"its build failed: {reason[:MAX_REASON]}")
     built = Built()
-    built.environ = dict(answer["environ"])
-    built.environment = str(answer["environment"])
-    if built.environment:
+    built.environ = environ
+    built.environment = key if key.isalnum() else ""
+    if built.environment and plan.account is None:
         built.hold_fd = hold(plan.environment_marker(built.environment))
+    elif built.environment:
+        plan.environment = built.environment  # the job itself holds it, see `deputy`: the file is the user's own
     return built
 
 
@@ -148,9 +201,14 @@ def put_edits_aside(plan: Plan, built: Built, log: Log) -> None:
     if not built.environment:
         return
     root = os.path.dirname(plan.environment_marker(built.environment))
-    try:
+
+    def put_aside() -> str:
         name = edits.first_edit(root)
-        if name and edits.put_aside(root):
+        return name if name and edits.put_aside(root) else ""
+
+    try:
+        name = put_aside() if plan.account is None else str(deputy.act(plan.account, put_aside))
+        if name:
             log.warning(
                 "environment-edited", job=plan.job, path=os.path.join(root, name), then="the next job gets a new one"
             )

@@ -103,9 +103,9 @@ class Cell:
 
     __slots__ = ("_fds", "_last", "_note", "_said", "environ", "words")
 
-    def __init__(self, rules: Rules, work_dir: str, record: str) -> None:
-        """Raises: CannotConfine where there is no bubblewrap; OSError."""
-        self.environ = dict(os.environ)
+    def __init__(self, rules: Rules, work_dir: str, record: str, environ: Mapping[str, str] | None = None) -> None:
+        """Without an environment, bubblewrap gets ours. Raises: CannotConfine where there is no bubblewrap; OSError."""
+        self.environ = dict(os.environ if environ is None else environ)
         try:
             program = spawn.find_program([PROGRAM], {"PATH": os.environ.get("PATH", spawn.DEFAULT_PATH)})
         except spawn.CannotStart as error:

@@ -33,29 +33,40 @@ _TEMPORARY: Final = ("/tmp", "/var/tmp")
 
 
 def rules_of(
-    spec: Spec, config: Config, root: str, *, hidden: Iterable[str] = (), shown: Iterable[str] = ()
+    spec: Spec, config: Config, root: str, *, hidden: Iterable[str] = (), shown: Iterable[str] = (), home: str | None = None
 ) -> Rules | None:
     """Return the sandbox of a job, or None where it has none. Raises: InvalidSpec where it asks for less than the node.
 
-    `hidden` are the node's own files and directories, `shown` what the job needs of them.
+    `home` is the directory of whom the job runs as, unset that of our own user; `hidden` are the node's own files and
+    directories, `shown` what the job needs of them.
     """
     floor, wish = config.sandbox, spec.sandbox
+    home = home_dir() if home is None else os.path.realpath(home)
     problems = _loosened(spec, config)
-    levels = {key: max(_level(floor, key), _level(wish, key)) for key in LEVELS}
+    least, wished = levels_of(floor), levels_of(wish)
+    levels = {key: max(least[key], wished[key]) for key in LEVELS}
     if not any(levels.values()):
         return None
     rules = Rules()
     for key, level in levels.items():
         setattr(rules, key, LEVELS[key][level])
-    rules.home_dir = home_dir()
+    rules.home_dir = home
     rules.root = root if _is_spool(root) else ""
-    rules.read = [_expanded(path) for path in (*floor.read, *wish.read)]
-    rules.write = [_expanded(path) for path in (*floor.write, *wish.write)]
+    rules.read = [_expanded(path, home) for path in (*floor.read, *wish.read)]
+    rules.write = [_expanded(path, home) for path in (*floor.write, *wish.write)]
     rules.hidden, rules.shown = [path for path in hidden if path], [path for path in shown if path]
-    problems += [*_opened(spec, config), *_of_the_node(spec, rules), *_files(spec)]
+    own_paths = _of_the_node(spec, rules)
+    told = {(problem.line, problem.column) for problem in own_paths}  # once is enough
+    opened = [problem for problem in _opened(spec, config, home) if (problem.line, problem.column) not in told]
+    problems += [*opened, *own_paths, *_files(spec)]
     if problems:
         raise InvalidSpec(tuple(problems), spec.source.name)
     return rules
+
+
+def levels_of(table: Sandbox) -> dict[str, int]:
+    """Return how tight each key of a table is, as `LEVELS` counts; one that says nothing follows a read-only system."""
+    return {key: _level(table, key) for key in LEVELS}
 
 
 def home_dir() -> str:
@@ -83,28 +94,27 @@ def _loosened(spec: Spec, config: Config) -> list[Problem]:
         own = getattr(config.sandbox, key)
         said = key if own is not None else "system"
         where = config.origins.get(f"sandbox.{said}", config.file or "its configuration")
-        shown = _shown(own if own is not None else config.sandbox.system)
-        least_said = f"node `{config.node}`: `sandbox.{said} = {shown}`"
-        message = f"`sandbox.{key} = {_shown(wanted)}` would loosen the sandbox of {least_said}"
+        least_said = f"node `{config.node}`: `sandbox.{said} = {written(own if own is not None else config.sandbox.system)}`"
+        message = f"`sandbox.{key} = {written(wanted)}` would loosen the sandbox of {least_said}"
         hint = f"leave the key out, or make it tighter; the node's is set in {where}"
         problems.append(spec.source.problem(("sandbox", key), message, hint))
     return problems
 
 
-def _opened(spec: Spec, config: Config) -> list[Problem]:
+def _opened(spec: Spec, config: Config, home: str) -> list[Problem]:
     """Find the paths of a spec that would open what the node closes."""
     floor = config.sandbox
-    may_write = [_expanded(path) for path in floor.write]
-    may_read = [*may_write, *(_expanded(path) for path in floor.read)]
-    closed = [home_dir()] if _level(floor, "home") == 2 else []
+    may_write = [_expanded(path, home) for path in floor.write]
+    may_read = [*may_write, *(_expanded(path, home) for path in floor.read)]
+    closed = [home] if _level(floor, "home") == 2 else []
     closed += _TEMPORARY if _level(floor, "tmp") else []
-    no_write = ["/"] if _level(floor, "system") else [home_dir()] if _level(floor, "home") else []
+    no_write = ["/"] if _level(floor, "system") else [home] if _level(floor, "home") else []
     problems = []
     for key, paths, within, shut in (
         ("read", spec.sandbox.read, may_read, closed),
         ("write", spec.sandbox.write, may_write, [*no_write, *closed]),
     ):
-        for index, path in enumerate(map(_expanded, paths)):
+        for index, path in enumerate(_expanded(path, home) for path in paths):
             if _is_below_any(path, shut) and not _is_below_any(path, within):
                 message = f"`sandbox.{key}` would open `{path}`, which the sandbox of node `{config.node}` closes"
                 hint = f"the node's configuration can allow it: `sandbox.{key}` there"
@@ -117,7 +127,7 @@ def _of_the_node(spec: Spec, rules: Rules) -> list[Problem]:
     own = [os.path.realpath(path) for path in (*rules.hidden, rules.root) if path]
     problems = []
     for key in ("read", "write"):
-        for index, path in enumerate(map(_expanded, getattr(spec.sandbox, key))):
+        for index, path in enumerate(_expanded(path, rules.home_dir) for path in getattr(spec.sandbox, key)):
             if _is_below_any(path, own):
                 message = f"`sandbox.{key}` names `{path}`, which is the spool's or the node's own and hidden in a sandbox"
                 problems.append(spec.source.problem(("sandbox", key, index), message, "name another place"))
@@ -138,8 +148,8 @@ def _files(spec: Spec) -> list[Problem]:
     return problems
 
 
-def _expanded(path: str) -> str:
-    return os.path.realpath(home_dir() + path[1:] if path == "~" or path.startswith("~/") else path)
+def _expanded(path: str, home: str) -> str:
+    return os.path.realpath(home + path[1:] if path == "~" or path.startswith("~/") else path)
 
 
 def _is_below_any(path: str, directories: Iterable[str]) -> bool:
@@ -154,5 +164,6 @@ def _is_spool(root: str) -> bool:
     return True
 
 
-def _shown(value: object) -> str:
+def written(value: object) -> str:
+    """Return a value as a file of TOML has it."""
     return str(value).lower() if isinstance(value, bool) else f'"{value}"'

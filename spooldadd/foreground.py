@@ -37,7 +37,7 @@ from spooldadd.ending import Ending, exit_fields, judge
 from spooldadd.guard import Verdict
 from spooldadd.log import Log
 from spooldadd.plan import Plan
-from spooldadd.planning import base_environ, make_plan
+from spooldadd.planning import Came, base_environ, make_plan
 from spooldadd.spec import Spec
 
 TIMED_OUT = 124  # as timeout(1) says it
@@ -89,7 +89,7 @@ def make_plan_of(spec: Spec, path: str, config: Config) -> Plan:
     beside = os.path.dirname(os.path.abspath(path))
     claimed = spool.Claim(record, beside, -1, spec.queue, now_s, now_s, os.path.basename(path))
     brought = bundle.Brought(os.path.abspath(path), os.stat(path)) if forms.is_bundle(path) else None
-    plan = make_plan(spec, claimed, beside, os.path.join(config.work_dir, "run"), config, brought)
+    plan = make_plan(spec, claimed, beside, os.path.join(config.work_dir, "run"), config, Came(brought))
     plan.environ = {**base_environ(config, os.environ), **plan.environ}
     return plan
 

@@ -44,16 +44,22 @@ class Inbox:
 
 
 def make(root: str, name: str) -> None:
-    """Make an inbox with the mode and the group of the root. Raises: OSError; not where it is there already."""
+    """Make an inbox with the mode and the group of the root. Raises: OSError; not where it is there already.
+
+    Where everybody may drop into the root, its inboxes are for whoever makes them: without the bit that keeps users from
+    each other's files, nobody could trust what lies there.
+    """
     path = os.path.join(root, name)
     try:
         os.mkdir(path)
     except FileExistsError:
         return
     status = os.stat(root)
+    if status.st_mode & stat.S_ISVTX:
+        return
     try:
         os.chown(path, -1, status.st_gid)
     except PermissionError:
         pass  # a group that is not ours; its members cannot drop here unless the root hands its group on
     if os.stat(path).st_gid == status.st_gid:
-        os.chmod(path, stat.S_IMODE(status.st_mode) & ~stat.S_ISVTX)
+        os.chmod(path, stat.S_IMODE(status.st_mode))

@@ -78,7 +78,7 @@ def keep_environ() -> None:
 def whole_environ(plan: Plan, record_path: str, base: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the whole environment of the job, on top of our own, which is the worker's, or of another one."""
     if base is None:
-        base = _OWN if plan.account is None else plan.account.environ
+        base = (_kept or os.environ) if plan.account is None else plan.account.environ
     found = dict(base)
     found.setdefault("PYTHONUNBUFFERED", "1")  # or the end of a log would be missing when the job is killed
     found.update(plan.environ)

@@ -43,8 +43,8 @@ class Kit(Equipment):
 
     __slots__ = ("cell", "directory", "fds", "values")
 
-    def __init__(self, work_dir: str) -> None:
-        self.directory = work_dir + SUFFIX
+    def __init__(self, work_top: str) -> None:
+        self.directory = work_top + SUFFIX
         self.fds: dict[str, int] = {}
         self.values: dict[str, bytes] = {}
         self.cell: confine.Cell | None = None
@@ -69,15 +69,30 @@ def equip(plan: Plan, environ: dict[str, str], paths: tuple[str, str], streams: 
     Changes `environ` and `streams` to what the process that is started gets. Raises: CannotStart, CannotEquip; OSError.
     """
     if not plan.secrets and plan.sandbox is None:
-        return spawn.find_program(plan.command, environ), plan.command
+        return _program(plan, environ), plan.command
     release(plan)
-    kit = plan.kit = Kit(plan.work_dir)
+    kit = plan.kit = Kit(plan.work_top)
     _read_secrets(plan, kit, os.path.join(paths[0], "cancel"))
     environ |= _variables(plan, kit)
     if plan.sandbox is None:
-        _link(kit)
-        return spawn.find_program(plan.command, environ), plan.command
+        if plan.account is None:
+            _link(kit)
+        else:
+            os.mkdir(kit.directory, 0o711)  # empty for all but the job: see `shown`
+        return _program(plan, environ), plan.command
     return _confine(plan, kit, environ, (paths[0], streams))
+
+
+def shown(plan: Plan) -> tuple[str, dict[str, bytes]] | None:
+    """Return what a job of another user is to see where nobody else sees anything: a directory, and its files."""
+    kit = _of(plan)
+    return (kit.directory, kit.values) if kit is not None and kit.values and kit.cell is None else None
+
+
+def passed(plan: Plan) -> tuple[int, ...]:
+    """Return the descriptors that the process that is started has to inherit, beside its streams."""
+    kit = _of(plan)
+    return kit.cell.fds if kit is not None and kit.cell is not None else ()
 
 
 def started(plan: Plan) -> None:
@@ -125,6 +140,11 @@ def hide(plan: Plan, text: str) -> str:
         if len(shown) >= MIN_HIDDEN:
             text = text.replace(shown, HIDDEN)
     return text
+
+
+def _program(plan: Plan, environ: dict[str, str]) -> str:
+    """Find it by our own rights; by those of another user only a process of his can."""
+    return spawn.find_program(plan.command, environ) if plan.account is None else ""
 
 
 def _of(plan: Plan) -> Kit | None:
@@ -210,10 +230,11 @@ def _confine(plan: Plan, kit: Kit, environ: dict[str, str], where: tuple[str, sp
     rules = confine.from_table(plan.sandbox)
     rules.shown = [*rules.shown, *confine.interpreter_of(environ)]
     missing = next((path for path in (*rules.read, *rules.write) if not os.path.exists(path)), None)
-    if missing:
+    if missing and plan.account is None:  # to others we do not say what is there
         raise CannotEquip(f"`{missing}`, which `[sandbox]` names, is not on this node; make it, or leave it out")
     try:
-        cell = kit.cell = confine.Cell(rules, plan.work_dir, record)
+        own_environ = None if plan.account is None else plan.account.environ
+        cell = kit.cell = confine.Cell(rules, plan.work_dir, record, own_environ)
     except confine.CannotConfine as error:
         raise CannotEquip(f"{error}; it was not run without") from error
     if kit.fds:

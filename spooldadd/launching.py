@@ -15,6 +15,8 @@ from spooldadd import (
     lifecycle,
     mark,
     names,
+    owning,
+    planning,
     problems,
     record,
     recovery,
@@ -22,6 +24,7 @@ from spooldadd import (
     trust,
     workdir,
 )
+from spooldadd.account import Account
 from spooldadd.admission import Admission, Admitted, NotAdmitted, bind
 from spooldadd.backlog import Entry
 from spooldadd.bundle import Brought
@@ -73,6 +76,8 @@ class Launching:
         self._config = config
         self._log = log
         self.trust = trust.of_config(config.trust.owners, config.trust.groups)
+        base = planning.base_environ(config, os.environ) if os.geteuid() == 0 else {}
+        self._owning = owning.of_spool(the_spool, config, base, log)
         self._work_root = the_spool.work_root(config.work_dir)
         self._is_far = filesystem.is_network(filesystem.kind(the_spool.places.root))
         self._offer = Offer(config.node, frozenset(config.labels), config.capacity.needs())
@@ -156,6 +161,7 @@ class Launching:
 
         Raises: NotQuiet where it is still written to; Refused where it cannot be run; ClaimLost where it is gone.
         """
+        owner, account = ("", None) if self._owning is None else self._owned(self._owning, claimed, entry)
         path = layout.find_spec(claimed.path)
         found = self._look(claimed, entry, path)
         brought = Brought(path, found.status) if found.member else None
@@ -163,14 +169,16 @@ class Launching:
             spec = self._parsed(claimed, found)
             self._refuse_misplaced(spec)
             admitted = self._admitted(claimed, found, spec.queue)
-            plan = make_plan(spec, claimed, self._spool.places.root, self._work_root, self._config, brought)
+            plan = make_plan(
+                spec, claimed, self._spool.places.root, self._work_root, self._config, planning.Came(brought, account)
+            )
         except InvalidSpec as error:
             raise self._invalid(error) from error
         except FAULTS as error:  # one spec that we cannot cope with must not end the worker, again at each start
             raise Refused(f"spooldadd itself failed on it, please report this: {type(error).__name__}: {error}") from error
         if self._synced is not None:
             self._synced.claimed(claimed.job, claimed.path)
-        plan.sync = self._spool.sync
+        plan.sync, plan.owner = self._spool.sync, owner
         plan.spool_id = self._spool.format.id
         plan.is_shared, plan.is_far = self._spool.format.kind == mark.SHARED, self._is_far
         plan.telling = self.notices.telling(spec, claimed.job)
@@ -266,6 +274,18 @@ class Launching:
                 return "workdir" not in result
         return False
 
+    def _owned(self, owning_: owning.Owning, claimed: spool.Claim, entry: Entry) -> tuple[str, Account | None]:
+        """Make the bytes of the spec ours, before a word of them is read. Raises: NotQuiet, Refused, ClaimLost, OSError."""
+        try:
+            return owning_.take(claimed, None if entry.is_record else entry.since_s)
+        except owning.NotReady as error:
+            raise NotQuiet(str(error)) from error
+        except owning.NotOwned as error:
+            raise Refused(f"`{self._shown(claimed)}` {error}") from error
+        except FileNotFoundError as error:
+            os.close(claimed.lease)
+            raise ClaimLost(f"the spec of `{claimed.record}` is gone") from error
+
     def _look(self, claimed: spool.Claim, entry: Entry, path: str) -> intake.Look:
         found = intake.look(path)
         if found is None:
@@ -311,7 +331,7 @@ class Launching:
         if found.status.st_size > most_bytes:
             size, most = format_size(found.status.st_size), format_size(most_bytes)
             return f"is {size} long; such a spec has at most {most}: put data into files of their own"
-        objection = self.trust.objection(found.status, "")
+        objection = self.trust.objection(found.status, "") if self._owning is None else None
         if objection:
             return objection.strip()
         if found.data is None and not found.fault:

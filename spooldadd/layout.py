@@ -35,13 +35,14 @@ PROBLEMS = "errors.txt"
 ATTEMPTS = "attempts"
 CANCEL = "cancel"
 HOLD = "hold"
+OWNER = "owner.toml"  # whose job it is, where that is not the user of the worker
 NOW = "now"  # a waiting record with this file does not wait for its time
 MANIFEST = "manifest.toml"  # of a record that came from another spool
 UPLOADED = "uploaded.toml"  # this attempt's record is whole on the node's master
 RETURNING = "returning.toml"  # its spec is being sent back; whether it arrived is not known yet
 RETURNED = "returned.toml"  # its spec was sent back, or dropped again, as another job
 # What belongs to the job and not to one attempt stays where it is when the next attempt begins.
-JOB_ENTRIES = frozenset({*SPECS, ATTEMPTS, HOLD})
+JOB_ENTRIES = frozenset({*SPECS, ATTEMPTS, HOLD, OWNER})
 # What `[keep]` may not overwrite.
 RESERVED = JOB_ENTRIES | {CLAIM, RESULT, BUILD_LOG, OUTPUT_LOG, STDOUT_LOG, STDERR_LOG, PROBLEMS, CANCEL, NOW}
 RESERVED |= {MANIFEST, UPLOADED, RETURNING, RETURNED}

@@ -19,7 +19,7 @@ EVENTS = frozenset({
     "claimed", "claim-lost", "put-back", "building", "started", "finished", "filed", "lost", "recovered", "removed",
     "supervisor-gone", "left-processes", "spool-away", "spool-back", "spool-trouble", "watch-replaced",
     "clock-set-back", "conflict-copy", "inbox-refused", "set-aside",
-    "ignored", "filing-waits", "work-dir-removed", "not-kept", "foreign", "failed",
+    "ignored", "filing-waits", "work-dir-removed", "not-kept", "no-access-lists", "foreign", "failed",
     "mail-queued", "mail-held", "mail-sent", "mail-failed", "mail-off",
     "environment-edited", "cache-pruned", "pruned",
     "taken-over", "not-taken-over", "locks-proven", "locks-private", "guarantees", "probe", "name-watched", "name-taken",

@@ -27,9 +27,17 @@ class Format:
     kind: str = LOCAL
     id: str = ""  # tells the spools of one node apart, wherever they are mounted
     nodes: tuple[str, ...] = ()  # of a synced spool: all nodes that serve it, the same list on each
+    many_users: bool = False  # everybody on the machine may drop into it, and a worker of root runs it
 
 
-def create(root: str, *, durability: str = "power", kind: str | None = None, nodes: Sequence[str] = ()) -> None:
+def create(
+    root: str,
+    *,
+    durability: str = "power",
+    kind: str | None = None,
+    nodes: Sequence[str] = (),
+    many_users: bool = False,
+) -> None:
     """Make a spool, or complete one. Without a kind: shared where other machines may write there. Raises: SpoolError."""
     places = layout.Layout(root)
     try:
@@ -41,6 +49,8 @@ def create(root: str, *, durability: str = "power", kind: str | None = None, nod
             table: dict[str, object] = {"format": FORMAT, "kind": kind, "durability": durability, "id": identity}
             if nodes:
                 table["nodes"] = list(nodes)
+            if many_users:
+                table["many_users"] = True
             durable.write(places.format, tomltext.flat(table).encode(), sync=True)
     except OSError as error:
         raise SpoolError(f"cannot make a spool in `{root}`: {error.strerror} (`{error.filename}`)") from error
@@ -83,4 +93,7 @@ def _check(path: str, table: dict[str, object]) -> Format:
     nodes = table.get("nodes", [])
     if not isinstance(nodes, list) or not all(isinstance(node, str) for node in nodes):
         raise SpoolError(f"`{path}`: nodes must be a list of node names")
-    return Format(str(durability), str(kind), str(table.get("id", "")), tuple(nodes))
+    many_users = table.get("many_users", False)
+    if not isinstance(many_users, bool) or (many_users and kind != LOCAL):
+        raise SpoolError(f"`{path}`: many_users must be true or false, and is for local spools only")
+    return Format(str(durability), str(kind), str(table.get("id", "")), tuple(nodes), many_users)

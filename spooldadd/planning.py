@@ -7,11 +7,13 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import NamedTuple
 
-from spooldadd import layout, lifecycle, names, record
+from spooldadd import layout, lifecycle, names, record, secret
+from spooldadd.account import Account
 from spooldadd.bundle import Brought
 from spooldadd.config import Config
-from spooldadd.confining import rules_of
+from spooldadd.confining import home_dir, rules_of
 from spooldadd.environment import ready
 from spooldadd.plan import Limits, Plan
 from spooldadd.spec import Spec
@@ -20,6 +22,8 @@ from spooldadd.spool import Claim
 from spooldadd.template import Context, JobFacts, render
 
 NO_SANDBOX = Sandbox()
+# The work directory of another user's job, in a place of his own; what belongs to users in directories of the worker's.
+WORK, USERS = "work", "users"
 # What concerns the worker itself, or what its service manager told it and nobody else.
 DROPPED = (
     "SPOOLDADD_*", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES",
@@ -27,6 +31,13 @@ DROPPED = (
     "STATE_DIRECTORY", "CACHE_DIRECTORY", "RUNTIME_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY",
     "PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__", "OLDPWD",
 )  # fmt: skip
+
+
+class Came(NamedTuple):
+    """How a spec came: the bundle that it was in, and the user as whom it runs, where there is one."""
+
+    brought: Brought | None = None
+    account: Account | None = None
 
 
 def base_environ(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
@@ -40,11 +51,19 @@ def base_environ(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **rules.added}
 
 
-def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Config, brought: Brought | None = None) -> Plan:
-    """Return the plan of this attempt; `brought` is the bundle that the spec came in, if in any.
+def make_plan(
+    spec: Spec,
+    claimed: Claim,
+    root: str,
+    work_root: str,
+    config: Config,
+    came: Came | None = None,
+) -> Plan:
+    """Return the plan of this attempt; `came` says how the spec came.
 
     Raises: InvalidSpec where a template cannot be rendered.
     """
+    brought, account = came or Came()
     node = config.node
     plan = Plan()
     plan.name = spec.name or names.job_name(claimed.job)
@@ -64,7 +83,10 @@ def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Con
     plan.stdin = rendered.stdin.encode()
     plan.config = json.dumps(dict(rendered.config), ensure_ascii=False, indent=2).encode() if rendered.config else None
     plan.script = (spec.script.name, spec.script.data) if spec.script else None
-    plan.work_dir = os.path.join(work_root, claimed.record)
+    plan.work_dir = plan.work_top = os.path.join(work_root, claimed.record)
+    if account is not None:
+        plan.account, plan.work_dir = account, os.path.join(plan.work_top, WORK)
+        config = for_account(config, account)
     _plan_build(plan, rendered, context, config, brought if _needs_files_beside(rendered) else None)
     plan.split_output = rendered.run.split_output
     _plan_safety(plan, rendered, config)
@@ -73,6 +95,26 @@ def make_plan(spec: Spec, claimed: Claim, root: str, work_root: str, config: Con
     plan.keep_files = list(rendered.keep.files)
     plan.keep_workdir = rendered.keep.workdir
     return plan
+
+
+def for_account(config: Config, account: Account) -> Config:
+    """Return the configuration as it is for jobs of another user: a cache of his own, and secrets of his own alone.
+
+    What a server tells all nodes about downloads is left out: who could write there would decide what others run.
+    """
+    secrets = config.secrets
+    command = secrets.command if secrets.command and any("{user}" in word for word in secrets.command) else None
+    words = tuple(word.replace("{user}", account.name) for word in command) if command else None
+    order = tuple(source for source in secrets.order if source != secret.CREDENTIALS)
+    own = None if config.secrets_dir is None else os.path.join(config.secrets_dir, USERS, account.name)
+    return config.model_copy(
+        update={
+            "cache_dir": os.path.join(config.cache_dir, USERS, str(account.uid)),
+            "secrets_dir": own,
+            "secrets": secrets.model_copy(update={"command": words, "order": order}),
+            "redis_url": None,
+        }
+    )
 
 
 def gpu_environ(taken: Mapping[str, object]) -> dict[str, str]:
@@ -92,14 +134,22 @@ def _plan_safety(plan: Plan, spec: Spec, config: Config) -> None:
         plan.secret_sources = sources.table()
     if spec.sandbox == NO_SANDBOX == config.sandbox:
         return
-    outbox = config.mail.outbox or os.path.join(os.path.dirname(config.work_dir), "mail")
-    hidden = (sources.directory, sources.credentials, outbox, config.file)
-    rules = rules_of(spec, config, plan.root, hidden=hidden, shown=(config.cache_dir,) if plan.build else ())
+    needed = (config.cache_dir,) if plan.build else ()
+    # What is root's another user cannot see anyway, and who cannot see it cannot hide it.
+    hidden, home = (hidden_in_sandbox(config), home_dir()) if plan.account is None else ((), plan.account.home)
+    rules = rules_of(spec, config, plan.root, hidden=hidden, shown=needed, home=home)
     if rules is None:
         return
     plan.sandbox = rules.table()
     if plan.build is not None:  # its steps are commands of the spec as well
         plan.build = json.dumps({**json.loads(plan.build), "sandbox": plan.sandbox}).encode()
+
+
+def hidden_in_sandbox(config: Config) -> tuple[str, ...]:
+    """Return the node's own files and directories, which no job in a sandbox sees; empty for what there is not."""
+    sources = config.secrets.sources(config.secrets_dir, os.environ)
+    outbox = config.mail.outbox or os.path.join(os.path.dirname(config.work_dir), "mail")
+    return sources.directory, sources.credentials, outbox, config.file or ""
 
 
 def _plan_build(plan: Plan, spec: Spec, context: Context, config: Config, brought: Brought | None) -> None:
@@ -121,7 +171,8 @@ def _plan_build(plan: Plan, spec: Spec, context: Context, config: Config, brough
         "variables": {"vars": dict(spec.vars), "job": asdict(context.job), "node": {"name": context.node}},
         **told,
     }, default=str).encode()  # fmt: skip
-    if spec.python and not (spec.files or spec.build or brought):  # only the builder can see what a bundle's files are
+    # Only the builder can see what a bundle's files are, and only a process of his what is in another user's cache.
+    if spec.python and plan.account is None and not (spec.files or spec.build or brought):
         found = ready.find_ready(config.cache_dir, told["python"], base_dirs)
         if found is not None:
             os.close(found.hold_fd)  # the supervisor takes a hold of its own, or builds

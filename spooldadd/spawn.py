@@ -104,7 +104,7 @@ def spawn(program: str, command: list[str], environ: dict[str, str], streams: St
             program, command, environ, file_actions=actions, setsid=True, setsigmask=(), setsigdef=RESET_SIGNALS
         )
     except OSError as error:
-        raise _cannot_start(program, error) from error
+        raise cannot_start(program, error) from error
 
 
 def spawn_limited(
@@ -144,7 +144,7 @@ def _fork_limited(
     except OSError as error:
         os.close(report)
         os.close(report_child)
-        raise _cannot_start(program, error) from error
+        raise cannot_start(program, error) from error
     if pid == 0:
         try:
             os.setsid()
@@ -167,7 +167,7 @@ def _fork_limited(
     os.close(report)
     if failure:
         os.waitpid(pid, 0)
-        raise _cannot_start(program, OSError(int(failure), os.strerror(int(failure))))
+        raise cannot_start(program, OSError(int(failure), os.strerror(int(failure))))
     return pid
 
 
@@ -192,7 +192,8 @@ def _check_program(path: str) -> None:
         raise CannotStart(f"the command `{path}` is not executable; `chmod +x` it", NOT_EXECUTABLE)
 
 
-def _cannot_start(program: str, error: OSError) -> CannotStart | SpoolError:
+def cannot_start(program: str, error: OSError) -> CannotStart | SpoolError:
+    """Say what it means that the kernel did not start this program."""
     if error.errno in NO_ROOM:
         return SpoolError(f"this machine has no room for another process now: {error.strerror}")
     if error.errno == errno.ENOENT:

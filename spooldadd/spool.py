@@ -86,7 +86,7 @@ class Spool:
         claimed = self._prepare(record_name, queue, submitted_at_s, source, taken)
         target = os.path.join(claimed.path, layout.spec_entry(source))
         try:
-            _make_own(claimed.path)
+            _make_own(claimed.path, 0o700 if self.format.many_users else 0o777)
             self._bind(claimed.path, source)
             record.write_claim(claimed.path, self._claim_table(claimed), sync=self.sync)
             won = rename_in(os.path.join(self.places.root, source), target)
@@ -327,7 +327,7 @@ def remove_unclaimed(path: str) -> None:
 
 def is_of_claimer(entry: str) -> bool:
     """Tell whether this entry of a record says nothing of a job, only of who claimed it or means to."""
-    return entry in (layout.CLAIM, layout.CANCEL) or bool(layout.inbox_node(entry))
+    return entry in (layout.CLAIM, layout.CANCEL, layout.OWNER) or bool(layout.inbox_node(entry))
 
 
 def spec_status(record_path: str) -> os.stat_result | None:
@@ -343,10 +343,10 @@ def is_plain_file(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode)
 
 
-def _make_own(path: str) -> None:
+def _make_own(path: str, mode: int) -> None:
     """Make a directory of a name that only we know; one that is there and empty is our own call, repeated."""
     try:
-        os.mkdir(path)
+        os.mkdir(path, mode)
     except FileExistsError:
         if os.listdir(path):
             raise

@@ -29,6 +29,7 @@ from spooldadd import (
     layout,
     lifecycle,
     notice,
+    place,
     process,
     record,
     spawn,
@@ -63,6 +64,7 @@ def serve(channel: socket.socket, log: Log) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     process.become_subreaper()
     process.set_name(COMM)
+    jobprocess.keep_environ()
     own_start = process.start_ticks(os.getpid()) or 0
     attempt: Attempt | None = None
     while True:
@@ -92,6 +94,7 @@ class Attempt:
         self.places = layout.Layout(plan.root, plan.spool_id)
         self.record = os.path.join(self.places.running, plan.record)
         self.handover = Handover(self.places, plan.record, plan.node, lease)
+        self.place = place.of(plan)
         self.built = building.Built()
         self.is_told = False
         self.eye = Eye(os.path.join(self.record, layout.CANCEL))
@@ -134,7 +137,8 @@ class Attempt:
 
     def _hold_lease(self) -> None:
         """Say in the lock file who we are; without it, a worker would take the attempt for one that never started."""
-        os.set_inheritable(self.lease, True)
+        if self.plan.account is None:  # another user could unlock it for all of us, and write into it
+            os.set_inheritable(self.lease, True)
         own = {"supervisor_pid": os.getpid(), "supervisor_start": self.own_start}
         self._persist("spool-trouble", lambda: self._note_holder(own))
 
@@ -224,7 +228,7 @@ class Attempt:
         """Make it. Raises: SpoolError where the node is in trouble; CannotMake where waiting would not help."""
         path = self.plan.work_dir
         try:
-            workdir.make(path, self.plan.config, self.plan.script)
+            self.place.make()
         except OSError as error:
             sentence = f"its work directory `{path}` cannot be made: {error.strerror}"
             if error.errno in NODE_TROUBLES:
@@ -237,6 +241,7 @@ class Attempt:
         try:
             for name in self._log_names():
                 fds.append(os.open(os.path.join(self.record, name), flags, 0o644))
+            self.place.hand_over(tuple(fds))
         except OSError:
             for fd in fds:
                 os.close(fd)
@@ -276,12 +281,12 @@ class Attempt:
     def _stays(self, outcome: str) -> bool:
         wish = self.plan.keep_workdir
         is_wanted = wish == "always" or (wish == "failure" and outcome != lifecycle.SUCCESS)
-        return is_wanted and os.path.isdir(self.plan.work_dir)  # the job may have removed it
+        return is_wanted and self.place.is_there()
 
     def _keep(self) -> list[str]:
-        if not self.plan.keep_files or not os.path.isdir(self.plan.work_dir):
+        if not self.plan.keep_files or not self.place.is_there():
             return []
-        kept, refused = workdir.keep(self.plan.work_dir, self.record, self.plan.keep_files, sync=self.plan.sync)
+        kept, refused = self.place.keep(self.record)
         for sentence in refused:
             self.log.warning("not-kept", job=self.plan.job, reason=sentence)
         return kept
@@ -335,7 +340,7 @@ class Attempt:
         if "workdir" in result and result["workdir"] is not None:
             return
         try:
-            workdir.remove(self.plan.work_dir)
+            self.place.remove()
         except OSError as error:
             if error.errno != errno.ENOENT:
                 self.log.warning("work-dir-removed", job=self.plan.job, error=str(error), then="left for the worker")
@@ -352,5 +357,6 @@ def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, objec
         "reason": reason,
         "attempt": plan.attempt,
         "node": plan.node,
+        **({"owner": plan.owner} if plan.owner else {}),
         **({"signed_by": plan.signed_by} if plan.signed_by else {}),
     }

@@ -56,7 +56,42 @@ def remove(path: str) -> None:
         os.rmdir(path)  # most jobs leave nothing there, and a walk costs five times as much
         return
     except OSError:
-        _make_enterable(path)
+        empty(path)
+    os.rmdir(path)
+
+
+def make_top(path: str, uid: int, gid: int) -> None:
+    """Make the private place of another user's attempt, which he owns, below a directory of ours that he may cross.
+
+    Raises: OSError, after which it is not there.
+    """
+    parent = os.path.dirname(path)
+    os.makedirs(parent, mode=0o711, exist_ok=True)
+    os.mkdir(path, 0o700)
+    try:
+        os.chown(path, uid, gid, follow_symlinks=False)
+    except OSError:
+        os.rmdir(path)
+        raise
+
+
+def make_private(path: str, uid: int, gid: int) -> None:
+    """Make a directory that is this user's alone, below directories of ours. Raises: OSError where it is somebody else's."""
+    os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
+    try:
+        os.mkdir(path, 0o700)
+        os.chown(path, uid, gid, follow_symlinks=False)
+    except FileExistsError:
+        status = os.lstat(path)
+        if status.st_uid == os.geteuid():  # who made it died before he gave it away; nobody else could enter it
+            os.chown(path, uid, gid, follow_symlinks=False)
+        elif status.st_uid != uid or not stat.S_ISDIR(status.st_mode):
+            raise OSError(errno.EPERM, "it is somebody else's", path) from None
+
+
+def empty(path: str) -> None:
+    """Remove what is in a directory, and not itself. Raises: OSError."""
+    _make_enterable(path)
     top = os.open(path, _DIRECTORY)
     try:
         _empty(top, top)
@@ -65,7 +100,6 @@ def remove(path: str) -> None:
                 _remove_subdirectory(name, top)
     finally:
         os.close(top)
-    os.rmdir(path)
 
 
 def keep(work_dir: str, record: str, patterns: list[str], *, sync: bool) -> tuple[list[str], list[str]]:
@@ -76,14 +110,12 @@ def keep(work_dir: str, record: str, patterns: list[str], *, sync: bool) -> tupl
     """
     kept: list[str] = []
     refused: list[str] = []
-    for name in sorted(_files(work_dir)):
-        if not any(matches(name.split("/"), pattern.split("/")) for pattern in patterns):
-            continue
-        if name.split("/")[0] in layout.RESERVED or layout.inbox_node(name) or durable.is_temporary(name):
-            refused.append(f"`{name}` was not kept: the record has a file of that name itself")
+    for name in matching(work_dir, patterns):
+        if why := reserved(name):
+            refused.append(f"`{name}` was not kept: {why}")
             continue
         try:
-            _make_parents(record, name)
+            make_parents(record, name)
             _copy(os.path.join(work_dir, name), os.path.join(record, name), sync=sync)
             kept.append(name)
         except OSError as error:
@@ -91,6 +123,18 @@ def keep(work_dir: str, record: str, patterns: list[str], *, sync: bool) -> tupl
                 raise
             refused.append(f"`{name}` was not kept: {error.strerror}")
     return kept, refused
+
+
+def matching(work_dir: str, patterns: list[str]) -> list[str]:
+    """Return the relative names of the files that match a pattern."""
+    wanted = [pattern.split("/") for pattern in patterns]
+    return [name for name in sorted(_files(work_dir)) if any(matches(name.split("/"), pattern) for pattern in wanted)]
+
+
+def reserved(name: str) -> str:
+    """Say why a file of this name may not be put into a record; empty where it may."""
+    is_ours = name.partition("/")[0] in layout.RESERVED or layout.inbox_node(name) or durable.is_temporary(name)
+    return "the record has a file of that name itself" if is_ours else ""
 
 
 def matches(parts: list[str], pattern: list[str]) -> bool:
@@ -140,7 +184,7 @@ def _empty(fd: int, top: int) -> None:
             os.rename(entry.name, random_part() + random_part(), src_dir_fd=fd, dst_dir_fd=top)
 
 
-def _make_parents(record: str, name: str) -> None:
+def make_parents(record: str, name: str) -> None:
     """Make the directories below the record, never the record itself: where the spool is away, nothing may look like it."""
     path = record
     for part in name.split("/")[:-1]:

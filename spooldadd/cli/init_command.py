@@ -6,6 +6,7 @@ examples:
   spooldadd init /srv/spool
   spooldadd init ~/spool --durability process    # survives killed processes, not power cuts; a third faster
   spooldadd init /mnt/share/spool --kind shared  # several nodes' workers on one directory
+  spooldadd init /srv/jobs --many-users          # as root: everybody drops, each job runs as who dropped it
   spooldadd init ~/Sync/spool --kind synced --nodes alpha,beta    # then let it sync, and run `init` on each node once
 """
 
@@ -15,7 +16,7 @@ import argparse
 import os
 from importlib.resources import files
 
-from spooldadd import durable, mark, names
+from spooldadd import commons, durable, mark, names
 from spooldadd.cli.common import UsageError, say
 from spooldadd.layout import Layout
 
@@ -39,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(),
         help="of a synced spool: all nodes that will ever serve it, the same on each",
     )
+    parser.add_argument(
+        "--many-users",
+        action="store_true",
+        help="everybody on this machine may drop into it; a worker of root runs each job as who dropped it",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -48,8 +54,14 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("a synced spool needs `--nodes`: each drop belongs to one node of that list")
     if options.nodes and options.kind != mark.SYNCED:
         raise UsageError("`--nodes` is for `--kind synced`; other spools are served by whoever starts a worker")
-    mark.create(root, durability=options.durability, kind=options.kind, nodes=options.nodes)
+    if options.many_users:
+        _require_root(options.kind)
+    mark.create(root, durability=options.durability, kind=options.kind, nodes=options.nodes, many_users=options.many_users)
     places = Layout(root)
+    if mark.read(root).many_users:
+        commons.open_to_all(places)
+    elif options.many_users:
+        raise UsageError(f"`{root}` is a spool already, of another kind; make one for many users in another directory")
     _write_once(os.path.join(places.internal, "worker.toml"), "worker.toml")
     _write_once(os.path.join(places.internal, "example.toml"), "example.toml")
     if mark.read(root).kind == mark.SYNCED:  # also where only the copy of another node's mark was there
@@ -58,6 +70,13 @@ def run(options: argparse.Namespace) -> int:
     say(f"`{root}` is a spool. Serve it:\n  spooldadd worker {root}\nand, elsewhere, drop a spec into it:")
     say(f"  cp {os.path.join(places.internal, 'example.toml')} {os.path.join(root, 'hello.toml')}")
     return 0
+
+
+def _require_root(kind: str | None) -> None:
+    if os.geteuid() != 0:
+        raise UsageError("`--many-users` is for root, whose worker runs each job as the user who dropped it")
+    if kind not in (None, mark.LOCAL):
+        raise UsageError(f"`--many-users` is for a spool of one machine's own disk, not for `--kind {kind}`")
 
 
 def _node_names(value: str) -> tuple[str, ...]:

@@ -16,9 +16,10 @@ from __future__ import annotations
 import argparse
 import os
 
-from spooldadd import claim, planning, process, serving, spool, synced, trust
+from spooldadd import owning, planning, serving, spool, synced, trust
 from spooldadd.cli.common import spool_path
-from spooldadd.config import Config, find_config, load
+from spooldadd.cli.configured import holder, load_config
+from spooldadd.config import Config
 from spooldadd.errors import SpoolError
 from spooldadd.log import Log
 from spooldadd.worker import Settings, Worker
@@ -49,7 +50,7 @@ def make_worker(options: argparse.Namespace, root: str) -> tuple[Worker, Log]:
     for warning in config.warnings:
         log.warning("config-warning", reason=warning, then="ignoring it")
     the_spool = spool.open_spool(root, holder(config.node))
-    refuse_unsafe(root, config)
+    refuse_unsafe(the_spool, config)
     synced.make_ready(the_spool, config.node)
     settings = Settings(
         jobs=config.jobs,
@@ -60,21 +61,12 @@ def make_worker(options: argparse.Namespace, root: str) -> tuple[Worker, Log]:
     return Worker(the_spool, config, settings, log), log
 
 
-def load_config(options: argparse.Namespace, root: str | None) -> Config:
-    """Return the configuration that holds for this spool, options on top. Raises: ConfigError."""
-    path = getattr(options, "config", None) or find_config(root, environ=os.environ, uid=os.getuid())
-    overrides = {"jobs": getattr(options, "jobs", None), "node": getattr(options, "node", None)}
-    return load(path, environ=os.environ, overrides=overrides)
-
-
-def holder(node: str) -> claim.Holder:
-    """Return what this process writes into the locks it takes."""
-    pid = os.getpid()
-    return claim.Holder(node, process.boot_id(), pid, process.start_ticks(pid) or 0)
-
-
-def refuse_unsafe(root: str, config: Config) -> None:
-    """Refuse a spool that somebody else could fill. Raises: SpoolError."""
+def refuse_unsafe(the_spool: spool.Spool, config: Config) -> None:
+    """Refuse a spool that somebody else could fill, or that one of its many users could change. Raises: SpoolError."""
+    if the_spool.format.many_users:
+        owning.refuse_unsafe(the_spool, config)
+        return
+    root = the_spool.places.root
     rule = trust.of_config(config.trust.owners, config.trust.groups)
     objection = rule.objection(os.stat(root), f"the spool `{root}`")
     if objection:

@@ -16,6 +16,7 @@ from spooldadd.complaints import refuse
 from spooldadd.config.capacity import Capacity
 from spooldadd.config.keep import Keep
 from spooldadd.config.notify import Mail, NodeNotify, Transports, TransportTables
+from spooldadd.config.owning import Owner
 from spooldadd.config.remote import Master, NodeTable, NodeTargets, Remote
 from spooldadd.config.secrets import SecretPlaces
 from spooldadd.config.takeover import Takeover
@@ -238,6 +239,7 @@ class Config(Table):
     keep: Keep = Field(default_factory=Keep, description="How long things stay.")
     takeover: Takeover = Field(default_factory=Takeover, description="When the jobs of a lost node are taken over.")
     trust: Trust = Field(default_factory=Trust, description="Whose specs are run.")
+    owner: Owner = Field(default_factory=Owner, description="As which user jobs run, and whose.")
     environ: JobEnviron = Field(
         default_factory=JobEnviron, description="Which of the worker's environment variables reach the jobs."
     )
