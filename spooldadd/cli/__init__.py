@@ -7,6 +7,7 @@ rest the help, examples last. `status` has to answer in a blink, so nothing heav
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import sys
@@ -24,6 +25,8 @@ EXIT_CODES = """exit codes:
 
 # Our own texts are written for it. To ask the terminal would cost an import of 4 ms in each command.
 HELP_COLUMNS = 118
+# It asks for a translation of each of its words as well, and looks for its files on disk each time; our own have none.
+argparse._ = str  # type: ignore[attr-defined]
 
 # The first that fits counts, so a class stands before the one that it is a kind of.
 CODES: tuple[tuple[type[Exception], int], ...] = (
@@ -124,8 +127,14 @@ def add_global_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load(command: str) -> ModuleType:
-    """Import the module of this command."""
-    return importlib.import_module(f"spooldadd.cli.{command}_command")
+    """Import the module of this command, and what it needs. None of that is garbage, and to look for some takes a tenth."""
+    is_collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return importlib.import_module(f"spooldadd.cli.{command}_command")
+    finally:
+        if is_collecting:
+            gc.enable()
 
 
 def command_parser(command: str, module: ModuleType) -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ from spooldadd import acting, layout, spool
 from spooldadd.acting import NotPossible
 from spooldadd.cli import TIMED_OUT, choosing, moments
 from spooldadd.cli.common import say, spool_path
-from spooldadd.cli.worker_command import holder
+from spooldadd.cli.configured import holder
 from spooldadd.inspect import jobs
 from spooldadd.inspect.jobs import Job
 from spooldadd.spool import Spool

@@ -50,6 +50,6 @@ def print_id(job: Job) -> None:
 
 def config_of(options: argparse.Namespace, root: str) -> Config:
     """Return the configuration that holds for this spool on this node. Raises: ConfigError."""
-    from spooldadd.cli.worker_command import load_config  # late: heavy, and only those that claim need it
+    from spooldadd.cli.configured import load_config  # late: heavy, and only those that claim need it
 
     return load_config(argparse.Namespace(config=getattr(options, "config", None)), root)

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from spooldadd import durable, foreground, problems
 from spooldadd.cli import FAILED
 from spooldadd.cli.common import say
+from spooldadd.cli.configured import load_config
 from spooldadd.cli.run_command import read
-from spooldadd.cli.worker_command import load_config
 from spooldadd.environment.builder import Build
 from spooldadd.environment.plan import Plan
 from spooldadd.environment.python import Resolution

@@ -25,7 +25,7 @@ import time
 from spooldadd import claim, spool
 from spooldadd.asking import reader
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
-from spooldadd.cli.worker_command import load_config
+from spooldadd.cli.configured import load_config
 from spooldadd.config import Config
 from spooldadd.errors import MailError, SpoolError
 from spooldadd.log import Log, timestamp

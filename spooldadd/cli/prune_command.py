@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from spooldadd import durable, pruning, retention, spool
 from spooldadd.cli import choosing, store
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
-from spooldadd.cli.worker_command import holder
+from spooldadd.cli.configured import holder
 from spooldadd.inspect import words
 from spooldadd.log import Log
 from spooldadd.pruning import KINDS, Gone, Scope

@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace) -> Config:
     """A spool is not needed; where one is named, its configuration holds. Raises: ConfigError."""
-    from spooldadd.cli.worker_command import load_config
+    from spooldadd.cli.configured import load_config
 
     root = getattr(options, "spool", None) or os.environ.get("SPOOLDADD_SPOOL")
     if root is None and os.path.exists(os.path.join(".spool", "format.toml")):

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from spooldadd import mark, names, nodes, peers, recovery, spool
 from spooldadd.cli import choosing, moments
 from spooldadd.cli.common import add_json, print_json, say, spool_path
-from spooldadd.cli.worker_command import holder
+from spooldadd.cli.configured import holder
 from spooldadd.errors import SpooldaddError
 from spooldadd.identity import Identity
 from spooldadd.launching import read_policy

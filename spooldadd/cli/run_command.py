@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from spooldadd import bundle, foreground, forms, preparing, problems
 from spooldadd.cli.common import say
-from spooldadd.cli.worker_command import load_config
+from spooldadd.cli.configured import load_config
 from spooldadd.errors import SpecError
 from spooldadd.spec import InvalidSpec, Spec, parse, parse_file
 

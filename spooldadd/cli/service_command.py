@@ -152,7 +152,7 @@ def _advise(options: argparse.Namespace, wanted: Wanted, units: list[str]) -> No
 
 def _check_configuration(wanted: Wanted) -> None:
     """A configuration that cannot be used is said now, not in the journal."""
-    from spooldadd.cli.worker_command import load_config  # late: the other actions need none
+    from spooldadd.cli.configured import load_config  # late: the other actions need none
 
     for spool in wanted.spools:
         try:

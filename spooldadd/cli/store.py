@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
-from spooldadd.cli.worker_command import load_config
+from spooldadd.cli.configured import load_config
 from spooldadd.config import Config
 from spooldadd.environment.upkeep import Bounds
 from spooldadd.errors import SpoolError

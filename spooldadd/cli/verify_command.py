@@ -16,7 +16,7 @@ import os
 
 from spooldadd import sealing, signing
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
-from spooldadd.cli.worker_command import load_config
+from spooldadd.cli.configured import load_config
 from spooldadd.errors import SpecError, SpoolError
 
 

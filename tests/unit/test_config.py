@@ -16,6 +16,7 @@ from spooldadd.config import (
     load,
     schema,
 )
+from spooldadd.config.overrides import _TEXTS
 from spooldadd.errors import ConfigError
 from spooldadd.problems import render
 from spooldadd.spec import Limits
@@ -141,6 +142,12 @@ def test_environment_variables_override_single_keys(loaded):
     assert config.environ.added == {"TZ": "UTC", "Http_Proxy": "x"}
     assert config.log.format == "plain"
     assert config.warnings == ()
+
+
+def test_what_is_taken_as_a_text_without_the_schema_is_one_by_the_schema():
+    properties = schema()["properties"]
+    for key in _TEXTS.values():
+        assert properties[key].get("type") == "string", key
 
 
 def test_options_are_stronger_than_the_environment_and_none_was_not_given(loaded):
