@@ -93,6 +93,7 @@ class Attempt:
         self.own_start = own_start
         self.places = layout.Layout(plan.root, plan.spool_id)
         self.record = os.path.join(self.places.running, plan.record)
+        self.deletion = fence.Deletion(self.places, lease)
         self.handover = Handover(self.places, plan.record, plan.node, lease)
         self.place = place.of(plan)
         self.built = building.Built()
@@ -118,7 +119,7 @@ class Attempt:
     def _persist(self, event: str, step: Callable[[], T]) -> T:
         """Repeat a step until the host allows it: a full disk, a share that is away, a read-only remount all end one day.
 
-        Raises: ClaimLost where the record has become somebody else's.
+        Raises: ClaimLost where the record has become somebody else's, or the spool was deleted.
         """
         wait_s = RETRY_S
         while True:
@@ -131,6 +132,7 @@ class Attempt:
                 if isinstance(explained, ClaimLost):
                     raise explained from error
                 trouble = explained
+            fence.refuse_lost(self.deletion.look())
             self.log.warning(event, job=self.plan.job, reason=str(trouble), then=f"trying again in {wait_s:g} s")
             time.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_MAX_S)
@@ -155,7 +157,9 @@ class Attempt:
         logs = self._persist("spool-trouble", self._open_logs)
         plan = self.plan
         names = self._log_names()
-        self.eye = fence.eye_of(self.places, plan.record, names, is_shared=plan.is_shared, is_far=plan.is_far)
+        self.eye = fence.eye_of(
+            self.places, plan.record, names, self.deletion, is_shared=plan.is_shared, is_far=plan.is_far
+        )
         try:
             return self._run_job(logs)
         finally:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.faults.places import NEEDS_MOUNT
-from tests.support import SPOOLDADD, Node, result_of, until
+from tests.support import SPOOLDADD, Node, processes_of, result_of, until
 
 
 def gated(gate: Path, more: str = "") -> str:
@@ -131,3 +134,16 @@ def test_a_copy_of_the_spool_in_its_place_is_served(node: Node):
     copy.rename(node.spool)
     node.drop("one.toml", "command = 'echo one'\n")
     assert result_of(node.wait_finished("one"))["outcome"] == "success"
+
+
+@pytest.mark.slow
+def test_a_spool_that_was_deleted_keeps_no_job_and_no_supervisor(node: Node):
+    """It takes a minute until that is taken for certain; the job ran on for ever before, and its supervisor with it."""
+    worker = node.start()
+    node.drop("one.toml", "command = 'exec sleep 86400'\n")
+    until(lambda: "event=started" in node.said(), "it runs")
+    worker.terminate()
+    worker.wait(60)
+    shutil.rmtree(node.spool)
+    until(lambda: "was deleted" in node.said(), "its supervisor says so", 300)
+    until(lambda: not processes_of(node.work), "nothing is left of it", 60)

@@ -19,10 +19,10 @@ from tests.nodes.grounds import Ground, started
 from tests.nodes.sides import PROJECT, Broken, Missing
 
 GROUNDS: dict[str, type[Ground]] = {
-    "nfs": kernel.Nfs, "smb": kernel.Smb, "gluster": fuse.Gluster, "sshfs": fuse.Sshfs,
+    "nfs": kernel.Nfs, "nfs3": kernel.Nfs3, "smb": kernel.Smb, "gluster": fuse.Gluster, "sshfs": fuse.Sshfs,
     "syncthing": sync.Syncthing,
 }  # fmt: skip
-IN_GUEST = frozenset({"nfs", "smb"})
+IN_GUEST = frozenset({"nfs", "nfs3", "smb"})
 SIZE = 500
 MISSING = 77  # as automake's tests say it
 

@@ -61,7 +61,8 @@ class Nfs(KernelGround):
         sh("mount", "-t", "nfsd", "nfsd", "/proc/fs/nfsd")
         for directory in ("/run/rpcbind", "/var/lib/nfs/sm", "/var/lib/nfs/v4recovery"):
             Path(directory).mkdir(parents=True, exist_ok=True)
-        sh("rpcbind", "-w")
+        if self.version != "3":
+            sh("rpcbind", "-w")
         Path("/etc/exports").write_text("/exp 10.99.0.0/24(rw,sync,no_subtree_check,no_root_squash,fsid=0)\n")
         sh("exportfs", "-ra")
         Path("/proc/fs/nfsd/nfsv4leasetime").write_text(f"{LEASE_S}\n")
@@ -87,6 +88,38 @@ class Nfs(KernelGround):
     def versions(self) -> str:
         """Return which versions of what are tried."""
         return f"NFS {self.version}, server and clients of Linux {kernel_release()}, lease {LEASE_S} s"
+
+
+class Nfs3(Nfs):
+    """NFS 3, whose locks are a protocol beside it: each host has a lock manager, and a program that tells of restarts.
+
+    The server keeps the locks of a client that is cut off for ever, so nothing that it runs is taken over: no `cut`.
+    """
+
+    name = "nfs3"
+    version = "3"
+    modules = ("nfsd", "nfsv3", "lockd")
+    scenarios = tuple(name for name in Nfs.scenarios if name != "cut")
+
+    def serve(self) -> None:
+        """Start the server, and what tells clients that it was started again."""
+        need("rpc.statd=nfs-common", "sm-notify=nfs-common")
+        Path("/proc/sys/fs/nfs/nlm_grace_period").write_text(f"{GRACE_S}\n")
+        sh("sh", "-c", "mkdir -p /run/rpcbind && rpcbind -w && rpc.statd --no-notify")
+        super().serve()
+
+    def mount(self, node: str, point: Path) -> None:
+        """Give the client its own such program first; it keeps its state where no other one does."""
+        assert self.network
+        own = "mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/lib/nfs; mkdir -p /run/rpcbind /var/lib/nfs/sm"
+        programs = f"hostname {node}; {own}; rpcbind -w; rpc.statd --no-notify"
+        sh(*self.network.prefix(node), "unshare", "-m", "-u", "sh", "-c", programs)
+        super().mount(node, point)
+
+    def restart_server(self) -> None:
+        """The server's lock manager forgets all locks, and has the clients told, so that they claim them again."""
+        super().restart_server()
+        sh("sm-notify", "-f", check=False)
 
 
 class Smb(KernelGround):

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -47,30 +48,65 @@ def watch(command, eye, given, tmp_path):
 # -- near
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_deleted_spool_ends_its_jobs_after_a_while(bench, is_shared):
+    """A supervisor tried for ever to file into a spool that somebody had removed, and its job ran on for nobody."""
+    claimed = bench.claim()
+    patient = fence.Deletion(bench.places, claimed.lease)
+    at_once = fence.Deletion(bench.places, claimed.lease, 0.0)
+    eyes = [
+        fence.eye_of(bench.places, claimed.record, [], each, is_shared=is_shared, is_far=False)
+        for each in (patient, at_once)
+    ]
+    assert [eye.look() for eye in eyes] == [None, None]
+    shutil.rmtree(bench.places.root)
+    assert eyes[0].look() is None
+    verdict = eyes[1].look()
+    assert verdict.outcome == CLAIM_LOST
+    assert "was deleted" in verdict.sentence
+    os.close(claimed.lease)
+
+
+def test_a_spool_that_is_away_is_not_deleted(bench):
+    claimed = bench.claim()
+    deletion = fence.Deletion(bench.places, claimed.lease, 0.0)
+    os.rename(bench.places.root, f"{bench.places.root}.elsewhere")
+    assert deletion.look() is None
+    os.rename(f"{bench.places.root}.elsewhere", bench.places.root)
+    os.unlink(bench.places.lock(claimed.record))  # by hand: the spool is there
+    assert deletion.look() is None
+    os.close(claimed.lease)
+
+
 def test_a_record_that_is_ours_is_left_in_peace(bench):
     claimed = bench.claim()
-    assert fence.Fence(bench.places, claimed.record).look() is None
+    assert fence.Fence(bench.places, claimed.record, fence.Deletion(bench.places, claimed.lease)).look() is None
     os.close(claimed.lease)
 
 
 def test_a_cancel_is_seen(bench):
     claimed = bench.claim()
     open(os.path.join(claimed.path, "cancel"), "w").close()
-    assert fence.Fence(bench.places, claimed.record).look().outcome == lifecycle.CANCELLED
+    assert (
+        fence.Fence(bench.places, claimed.record, fence.Deletion(bench.places, claimed.lease)).look().outcome
+        == lifecycle.CANCELLED
+    )
     os.close(claimed.lease)
 
 
 def test_a_record_that_was_taken_over_is_lost(bench):
     claimed = bench.claim()
     os.rename(claimed.path, claimed.path[:-5] + "zzzzz")
-    assert fence.Fence(bench.places, claimed.record).look().outcome == CLAIM_LOST
+    assert (
+        fence.Fence(bench.places, claimed.record, fence.Deletion(bench.places, claimed.lease)).look().outcome == CLAIM_LOST
+    )
     os.close(claimed.lease)
 
 
 def test_a_spool_that_is_away_is_waited_for(bench):
     claimed = bench.claim()
     os.rename(bench.root, str(bench.root) + "-away")
-    assert fence.Fence(bench.places, claimed.record).look() is None
+    assert fence.Fence(bench.places, claimed.record, fence.Deletion(bench.places, claimed.lease)).look() is None
     os.close(claimed.lease)
 
 
@@ -80,13 +116,14 @@ def test_another_spool_in_its_place_says_nothing_of_our_record(bench):
     (bench.root / "running").mkdir(parents=True)
     (bench.root / ".spool").mkdir()
     (bench.root / ".spool" / "format.toml").write_text('id = "another"\n')
-    assert fence.Fence(bench.places, claimed.record).look() is None
+    assert fence.Fence(bench.places, claimed.record, fence.Deletion(bench.places, claimed.lease)).look() is None
     os.close(claimed.lease)
 
 
 def test_where_nobody_takes_over_nothing_but_a_cancel_is_looked_for(bench):
     claimed = bench.claim()
-    eye = fence.eye_of(bench.places, claimed.record, ["output.log"], is_shared=False, is_far=False)
+    deletion = fence.Deletion(bench.places, claimed.lease)
+    eye = fence.eye_of(bench.places, claimed.record, ["output.log"], deletion, is_shared=False, is_far=False)
     before = threading.active_count()
     os.rename(claimed.path, claimed.path[:-5] + "zzzzz")
     assert eye.look() is None
