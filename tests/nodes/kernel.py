@@ -107,6 +107,8 @@ class Nfs3(Nfs):
         Path("/proc/sys/fs/nfs/nlm_grace_period").write_text(f"{GRACE_S}\n")
         sh("sh", "-c", "mkdir -p /run/rpcbind && rpcbind -w && rpc.statd --no-notify")
         super().serve()
+        # All kernels here are one, and ask by this socket first: a client's lock manager would take the server's place.
+        Path("/run/rpcbind.sock").unlink()
 
     def mount(self, node: str, point: Path) -> None:
         """Give the client its own such program first; it keeps its state where no other one does."""
