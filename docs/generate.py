@@ -224,7 +224,7 @@ def python_api() -> list[str]:
 
 def python_errors() -> list[str]:
     """List the exceptions that a caller may meet."""
-    known = source.classes("errors", "acting")
+    known = source.classes("errors", "permission")
     public = [name for name in spooldadd.__all__ if name in known]
     return _named("exception", "meaning", {name: ast.get_docstring(known[name]) or "" for name in public})
 

@@ -43,11 +43,11 @@ __all__ = [
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spooldadd.acting import NotPossible
     from spooldadd.api import Job, Spool
     from spooldadd.errors import NoSuchJob, NotASpool, SpecError, SpooldaddError, SpoolError
+    from spooldadd.permission import NotPossible
 
-_HOMES = {"Job": "api", "Spool": "api", "NotPossible": "acting"}
+_HOMES = {"Job": "api", "Spool": "api", "NotPossible": "permission"}
 
 
 def __getattr__(name: str) -> object:

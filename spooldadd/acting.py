@@ -18,13 +18,29 @@ import os
 import signal
 import time
 
-from spooldadd import claim, durable, layout, lifecycle, mark, names, nodes, process, record, spool
-from spooldadd.errors import ClaimLost, SpooldaddError
+from spooldadd import (
+    claim,
+    durable,
+    layout,
+    lifecycle,
+    mark,
+    names,
+    nodes,
+    process,
+    record,
+    request,
+    spool,
+)
+from spooldadd.errors import ClaimLost
 from spooldadd.inspect import drops, jobs, listing
 from spooldadd.inspect.jobs import Job
 from spooldadd.inspect.peeking import peek
 from spooldadd.layout import Layout
+from spooldadd.permission import NotPossible, ask, must_ask, note_owner, require_root
+from spooldadd.request import Request
 from spooldadd.spool import Spool
+
+__all__ = ["NotPossible", "cancel", "hold", "pause", "release", "rename_new", "resume", "retry", "shown_id", "wake"]
 
 # How often a job may slip away between the look and the act; each time it went on to its next state.
 RACES = 5
@@ -33,10 +49,6 @@ MARKER_MODE = 0o644
 WAKE_MODE = 0o664
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
-
-
-class NotPossible(SpooldaddError):
-    """The person who asked must act: the job is in no state for this; the message says in which, and what can be done."""
 
 
 class _Moved(Exception):
@@ -56,6 +68,9 @@ def retry(the_spool: Spool, job: Job, *, is_forced: bool = False) -> None:
 
     Raises: NotPossible for a running or held job, and for a successful one unless forced; SpoolError.
     """
+    if must_ask(the_spool):
+        ask(the_spool, Request(request.RETRY, job.id, is_forced=is_forced), wake)
+        return
     _require_home(the_spool, job)
     if job.is_held:
         raise NotPossible(f"`{shown_id(job)}` is held; `spooldadd release {shown_id(job)}` lets it go")
@@ -103,6 +118,8 @@ def cancel(the_spool: Spool, job: Job) -> Job | None:
 
     Raises: NotPossible where it is finished; NoSuchJob where it is gone; SpoolError.
     """
+    if must_ask(the_spool):
+        return job if ask(the_spool, Request(request.CANCEL, job.id), wake).is_running else None
     for _ in range(RACES):
         try:
             if job.is_finished:
@@ -127,6 +144,8 @@ def _cancel_unstarted(the_spool: Spool, job: Job) -> None:
     else:
         claimed = claimer.claim_waiting(job.id, seen.queue)
     when = "it started" if claimed.attempt == 1 else "its next attempt"
+    if the_spool.format.many_users:
+        note_owner(claimed)
     result = {
         "job": claimed.job,
         "name": names.job_name(claimed.job),
@@ -205,6 +224,9 @@ def hold(the_spool: Spool, job: Job) -> None:
     if job.is_held:
         return
     _require_waiting(job)
+    if must_ask(the_spool):
+        ask(the_spool, Request(request.HOLD, job.id), wake)
+        return
     _require_home(the_spool, job)
     try:
         if job.is_drop:
@@ -221,6 +243,9 @@ def release(the_spool: Spool, job: Job) -> None:
     _require_waiting(job)
     if not job.is_held:
         return
+    if must_ask(the_spool):
+        ask(the_spool, Request(request.RELEASE, job.id), wake)
+        return
     _require_home(the_spool, job)
     try:
         if job.is_drop:
@@ -236,6 +261,7 @@ def release(the_spool: Spool, job: Job) -> None:
 
 def pause(the_spool: Spool, queue: str | None = None) -> None:
     """Let the workers start nothing more, of this queue or at all. What runs goes on. Raises: SpoolError."""
+    require_root(the_spool)
     path = _pause_file(the_spool.places, queue)
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, MARKER_MODE))
@@ -247,6 +273,7 @@ def pause(the_spool: Spool, queue: str | None = None) -> None:
 
 def resume(the_spool: Spool, queue: str | None = None) -> None:
     """Let the workers start jobs again, of this queue or of those that are not paused themselves. Raises: SpoolError."""
+    require_root(the_spool)
     try:
         os.unlink(_pause_file(the_spool.places, queue))
         _make_last(the_spool, the_spool.places.root)

@@ -1,7 +1,8 @@
 """A spool that everybody on a machine may drop into: who may do what in which of its directories. Light.
 
-The root is like `/tmp`: everybody may make a name there, and nobody but its owner and root may remove or rename it. All else
-belongs to root. State directories can be listed, so names are known; what a record holds, its owner and root alone can read.
+The root is like `/tmp`: everybody may make a name there, and only its owner and root may remove or rename it. All
+else belongs to root. State directories can be listed, so names are known; what a record holds, its owner and root alone
+can read.
 
 | place | mode | who |
 |---|---|---|
@@ -20,6 +21,7 @@ If we die here: `open_to_all` is repeated by the next `init`; what is not yet op
 from __future__ import annotations
 
 import os
+import stat
 
 from spooldadd import layout
 from spooldadd.errors import SpoolError
@@ -27,6 +29,16 @@ from spooldadd.layout import Layout
 
 REQUESTS, ANSWERS = "requests", "answers"
 ROOT_MODE, SEEN, CLOSED, ASKING, ANSWERING, WAKING = 0o1777, 0o755, 0o700, 0o1733, 0o711, 0o666
+
+
+def is_paused_by(path: str) -> bool:
+    """Tell whether this file stops the claiming: where everybody may make one, only the root's owner's and root's does."""
+    try:
+        file, root = os.lstat(path), os.stat(os.path.dirname(path))
+    except OSError:
+        return False
+    is_common = root.st_mode & stat.S_ISVTX and root.st_mode & stat.S_IWOTH
+    return not is_common or file.st_uid in (0, root.st_uid)
 
 
 def open_to_all(places: Layout) -> None:

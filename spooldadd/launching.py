@@ -7,6 +7,7 @@ import stat
 import time
 
 from spooldadd import (
+    discarding,
     durable,
     filesystem,
     forms,
@@ -22,7 +23,6 @@ from spooldadd import (
     recovery,
     spool,
     trust,
-    workdir,
 )
 from spooldadd.account import Account
 from spooldadd.admission import Admission, Admitted, NotAdmitted, bind
@@ -227,7 +227,7 @@ class Launching:
         self._forget_signatures(now_s)
         for path in self.surplus_work_dirs(now_s):
             try:
-                workdir.remove(path)
+                discarding.remove(path)
                 self._log.info("work-dir-removed", path=path)
             except OSError as error:
                 self._log.warning("work-dir-removed", path=path, error=str(error), then="trying again in an hour")
@@ -331,7 +331,7 @@ class Launching:
         if found.status.st_size > most_bytes:
             size, most = format_size(found.status.st_size), format_size(most_bytes)
             return f"is {size} long; such a spec has at most {most}: put data into files of their own"
-        objection = self.trust.objection(found.status, "") if self._owning is None else None
+        objection = self.trust.objection(found.status, "")
         if objection:
             return objection.strip()
         if found.data is None and not found.fault:

@@ -65,6 +65,7 @@ class Layout:
         "id",
         "incoming",
         "internal",
+        "is_common",
         "locks",
         "nodes",
         "notify",
@@ -78,6 +79,7 @@ class Layout:
     def __init__(self, root: str, id: str = "") -> None:
         self.root = root
         self.id = id
+        self.is_common = False  # whether everybody on the machine drops here: who knows it says so
         self.running = os.path.join(root, RUNNING)
         self.waiting = os.path.join(root, WAITING)
         self.done = os.path.join(root, DONE)

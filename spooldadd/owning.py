@@ -188,7 +188,7 @@ def of_spool(the_spool: spool.Spool, config: Config, base: Mapping[str, str], lo
     run_as, is_many = config.owner.run_as, the_spool.format.many_users
     if os.geteuid() != 0:
         if is_many:
-            raise ConfigError(f"`{the_spool.places.root}` is a spool for many users: only a worker of root can serve it")
+            raise ConfigError(f"`{the_spool.places.root}` is a spool for many users: only root can serve or prune it")
         if run_as not in (None, WORKER):
             raise ConfigError(f'`[owner] run_as = "{run_as}"` needs a worker of root: no other can become another user')
         return None

@@ -124,12 +124,17 @@ def send(pids: list[int], number: int) -> None:
             pass
 
 
-def marked(markers: list[bytes]) -> list[int]:
-    """Return the processes whose environment holds one of these entries: those a dead supervisor left behind."""
+def marked(markers: list[bytes], uids: frozenset[int] | None = None) -> list[int]:
+    """Return the processes whose environment holds one of these entries: those a dead supervisor left behind.
+
+    `uids` are whose processes are looked at, where anybody may write into his environment what he likes; None is all.
+    """
     found = []
     own = os.getpid()
     for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != own and not _environ(entry).isdisjoint(markers):
+        if not entry.isdigit() or int(entry) == own or _environ(entry).isdisjoint(markers):
+            continue
+        if uids is None or _owner(entry) in uids:
             found.append(int(entry))
     return found
 
@@ -146,6 +151,13 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def _owner(pid: str) -> int:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return -1
 
 
 def _environ(pid: str) -> set[bytes]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 
+from spooldadd import commons
 from spooldadd.adopted import Adopted
 from spooldadd.layout import Layout
 from spooldadd.log import Log
@@ -71,7 +71,7 @@ class Room:
             self._paused.clear()
             self.look_at = now + PAUSE_LOOK_S
         if queue not in self._paused:
-            self._paused[queue] = any(map(os.path.lexists, self._places.pause_files(queue)))
+            self._paused[queue] = any(map(commons.is_paused_by, self._places.pause_files(queue)))
             self._say(queue)
         return self._paused[queue]
 

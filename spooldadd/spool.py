@@ -54,6 +54,7 @@ class Spool:
 
     def __init__(self, root: str, marked: mark.Format, holder: claim.Holder) -> None:
         self.places = layout.Layout(root, marked.id)
+        self.places.is_common = marked.many_users
         self.format = marked
         # Another node may have to know whether anything was started: on a shared spool that is noted before it is.
         notes_first = marked.kind == mark.SHARED and marked.durability == "power"

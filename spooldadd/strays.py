@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable
 
-from spooldadd import layout, process
+from spooldadd import layout, ownership, process
 from spooldadd.log import Log
 
 # How long they get between TERM and KILL. Their supervisor is dead, so the spec's own `kill_after` is out of reach; ten
@@ -63,7 +63,10 @@ def find(places: layout.Layout, record: str) -> list[int]:
         f"SPOOLDADD_CLAIM={claim_mark(places.id, record)}",
         f"SPOOLDADD_RECORD={os.path.join(places.running, record)}",
     )
-    return process.marked([os.fsencode(marker) for marker in markers])
+    path = os.path.join(places.running, record)
+    owner = ownership.read(path) if places.is_common else None
+    uids = None if owner is None else frozenset({0, owner})  # another user could keep it from ever being called lost
+    return process.marked([os.fsencode(marker) for marker in markers], uids)
 
 
 def claim_mark(spool_id: str, record: str) -> str:

@@ -105,7 +105,7 @@ def _drop_one(places: Layout, directory: str, spec: Droppable, *, is_held: bool,
         job = names.new_job_id(spec.name, time.time(), names.random_part())
         temporary = os.path.join(directory, f"{durable.TEMPORARY}{job}")  # without the suffix: one for all forms
         try:
-            durable.write_new_by(temporary, spec.write, sync=sync)
+            durable.write_new_by(temporary, spec.write, sync=sync, mode=0o600 if places.is_common else durable.FILE_MODE)
         except FileExistsError:
             continue
         try:

@@ -220,5 +220,10 @@ def _unlink_if_there(name: str, dir_fd: int | None = None) -> None:
 def _make_enterable(name: str, dir_fd: int | None = None) -> None:
     """A job may have left a directory that even its owner cannot enter or empty."""
     mode = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode
-    if mode & stat.S_IRWXU != stat.S_IRWXU:
-        os.chmod(name, stat.S_IMODE(mode) | stat.S_IRWXU, dir_fd=dir_fd)
+    if mode & stat.S_IRWXU == stat.S_IRWXU:
+        return
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:  # of what was opened: by its name, a link could have taken its place meanwhile
+        os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(mode) | stat.S_IRWXU)
+    finally:
+        os.close(fd)

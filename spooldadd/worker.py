@@ -50,6 +50,7 @@ class Settings:
     is_drain_at_end: bool = False
     environ: dict[str, str] = field(default_factory=dict)
     log_arguments: list[str] = field(default_factory=list)
+    at_scan: Callable[[], bool] | None = None  # carries out what users have asked for; returns whether there is more
 
 
 class Worker:
@@ -198,6 +199,8 @@ class Worker:
         self._sharing.scanned(now)
         self._queueing.take_in(entries, now)
         self._queueing.forget_gone()
+        if self.settings.at_scan is not None and self.settings.at_scan():
+            self._sources.scan_at = 0.0
 
     def _has_backlog(self) -> bool:
         return self._room.free <= 0 and self._queueing.has_ready(lambda _queue: True)
@@ -258,6 +261,7 @@ class Worker:
     def _recover(self, now: float) -> None:
         found = recovery.recover_all(self._context, skip=frozenset(self._crew.records))
         self._sharing.recovered()
+        self._sharing.inherit(self._launching.notices, now)
         for name, what in found.items():
             if what in (recovery.Found.RUNNING, recovery.Found.ENDING):
                 self._adopted.notice(name)

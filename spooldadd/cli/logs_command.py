@@ -84,6 +84,9 @@ def _print(job: Job, choice: output.Choice, attempt: int) -> int:
 def _say_missing(job: Job, choice: output.Choice, attempt: int, *, is_attempt: bool) -> int:
     name = words.show(job.id)
     if not is_attempt:
+        if job.is_closed:
+            common.say(f"spooldadd: `{name}` belongs to another user; only he and root may look into its record")
+            return 1
         common.say(f"spooldadd: `{name}` has no attempt {attempt}; its last one is {job.attempt()}")
         return 1
     if choice.wanted in (layout.STDOUT_LOG, layout.STDERR_LOG):

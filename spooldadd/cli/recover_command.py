@@ -20,7 +20,7 @@ import argparse
 import time
 from collections.abc import Callable
 
-from spooldadd import mark, names, nodes, peers, recovery, spool
+from spooldadd import mark, names, nodes, peers, permission, recovery, spool
 from spooldadd.cli import choosing, moments
 from spooldadd.cli.common import add_json, print_json, say, spool_path
 from spooldadd.cli.configured import holder
@@ -68,20 +68,24 @@ def run(options: argparse.Namespace) -> int:
     root = spool_path(options)
     config = choosing.config_of(options, root)
     the_spool = spool.open_spool(root, holder(config.node))
+    permission.require_root(the_spool)
     log = Log(2, level="warning")
     if options.node and not options.force_dead:
         refuse_synced(the_spool, options.node)
         refuse_living(the_spool.places, options.node, options.watch)
+    notices = Notices(the_spool, config, log)
     context = recovery.Context(
         the_spool,
         log,
         read_policy,
         the_spool.work_root(config.work_dir),
-        note=Notices(the_spool, config, log).leave,
+        note=notices.leave,
         lost=_lost(options.node, config.node),
         is_own_boot=_own_boot(the_spool, log, options.node),
     )
     found = _recover(context)
+    if options.node and notices.inherit(options.node):
+        say(f"spooldadd: what `{options.node}` had not told yet of jobs that had ended, a worker of `{config.node}` tells")
     locks = recovery.remove_stale_locks(context)
     code = 1 if {Found.IN_TROUBLE, Found.ENDING} & set(found.values()) else 0
     if options.json:

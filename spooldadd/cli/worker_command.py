@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from spooldadd import owning, planning, serving, spool, synced, trust
+from spooldadd import account, owning, planning, requesting, serving, spool, synced, trust
 from spooldadd.cli.common import spool_path
 from spooldadd.cli.configured import holder, load_config
 from spooldadd.config import Config
@@ -52,11 +52,15 @@ def make_worker(options: argparse.Namespace, root: str) -> tuple[Worker, Log]:
     the_spool = spool.open_spool(root, holder(config.node))
     refuse_unsafe(the_spool, config)
     synced.make_ready(the_spool, config.node)
+    is_many = the_spool.format.many_users
+    if is_many:
+        os.umask(account.UMASK)  # what users may read of a record is said by the record alone
     settings = Settings(
         jobs=config.jobs,
         is_drain_at_end=options.drain,
         environ=planning.base_environ(config, os.environ),
         log_arguments=[log_format, config.log.level],
+        at_scan=requesting.Requesting(the_spool, log).turn if is_many else None,
     )
     return Worker(the_spool, config, settings, log), log
 

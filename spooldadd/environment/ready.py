@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from spooldadd import layout
 from spooldadd.environment.edits import MARKER
 
 SCHEMA: Final = 1
@@ -116,9 +117,16 @@ def find_file(name: str, base_dirs: tuple[str, ...]) -> str | None:
     for base in base_dirs:
         root = os.path.realpath(base)
         path = os.path.realpath(os.path.join(root, name))
-        if path.startswith(root + os.sep) and os.path.isfile(path):
+        if path.startswith(root + os.sep) and not _leads_into_record(root, name, path) and os.path.isfile(path):
             return path
     return None
+
+
+def _leads_into_record(root: str, name: str, path: str) -> bool:
+    """Tell whether a link beside the drops leads to what the spool keeps: who may see that is not the link's to say."""
+    top = os.path.relpath(path, root).partition(os.sep)[0]
+    is_kept = top in layout.ROOT_ENTRIES or top.startswith(layout.INBOX)
+    return is_kept and os.path.normpath(name).partition(os.sep)[0] != top
 
 
 def local_inputs(path: str) -> Iterator[bytes]:

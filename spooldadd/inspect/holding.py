@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 
-from spooldadd import layout
+from spooldadd import commons, layout
 from spooldadd.inspect import words
 from spooldadd.inspect.jobs import Job
 from spooldadd.inspect.peeking import peek
@@ -14,7 +14,7 @@ from spooldadd.layout import Layout
 
 def pause_file(places: Layout, queue: str) -> str | None:
     """Return the file that stops the claiming of this queue now, or None."""
-    return next((path for path in places.pause_files(queue) if os.path.lexists(path)), None)
+    return next((path for path in places.pause_files(queue) if commons.is_paused_by(path)), None)
 
 
 def next_attempt_at(job: Job) -> datetime.datetime | None:

@@ -16,7 +16,7 @@ from spooldadd.layout import Layout
 FINISHED = (layout.DONE, layout.FAILED)
 # In the order in which a person reads them; what a newer release adds comes after.
 _ORDER = (
-    "job", "name", "queue", "state", "outcome", "reason", "exit_code", "signal", "attempt", "node", "signed_by",
+    "job", "name", "queue", "state", "outcome", "reason", "exit_code", "signal", "attempt", "node", "owner", "signed_by",
     "submitted_at", "claimed_at", "started_at", "finished_at", "next_attempt_at", "duration_s", "cpu_s", "max_rss_bytes",
     "held", "source", "supervisor_pid", "job_pid", "workdir", "kept",
 )  # fmt: skip
@@ -69,6 +69,13 @@ class Job:
         return self.state in FINISHED
 
     @property
+    def is_closed(self) -> bool:
+        """Tell whether only others may look into it: on a spool for many users, its owner and root."""
+        if self.is_drop:
+            return os.path.isfile(self.path) and not os.access(self.path, os.R_OK)
+        return os.path.isdir(self.path) and not os.access(self.path, os.R_OK | os.X_OK)
+
+    @property
     def spec_path(self) -> str:
         """The path of its spec."""
         return self.path if self.is_drop else layout.find_spec(self.path)
@@ -98,6 +105,8 @@ class Job:
         noted = self.result().get("reason")
         if isinstance(noted, str) or self.is_drop:
             return str(noted or "")
+        if self.is_closed:
+            return "it belongs to another user"
         if os.path.lexists(os.path.join(self.path, layout.RESULT)) and not self.attempt_claimed and not self.result():
             return f"`{layout.RESULT}` cannot be read: it is damaged; nothing else in the record was touched"
         return f"it has no `{layout.RESULT}`: nobody noted how it ended" if self.is_finished else ""

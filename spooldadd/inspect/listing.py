@@ -85,17 +85,22 @@ def job_id(state: str, name: str) -> str | None:
 
 def is_claimed(path: str) -> bool:
     """Tell whether a record in `running/` has its job: the spec comes in last, and until then it waits where it was."""
-    if os.path.lexists(layout.find_spec(path)):
+    if os.path.lexists(layout.find_spec(path)) or is_closed(path):
         return True
     return any(entry != layout.CLAIM and not durable.is_temporary(entry) for entry in entries(path))
 
 
 def entries(directory: str) -> list[str]:
-    """Return the names in this directory; none where it is missing."""
+    """Return the names in this directory; none where it is missing, or nobody but others may look in."""
     try:
         return os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
+
+
+def is_closed(path: str) -> bool:
+    """Tell whether this is a directory into which only others may look: the record of another user's job."""
+    return os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)
 
 
 def _records(places: Layout, state: str) -> list[str]:

@@ -18,10 +18,12 @@ def open_places(root: str) -> Layout:
     Raises: NotASpool where it is none; SpoolError where it is of a newer release or cannot be read.
     """
     places = Layout(root)
-    if (tables.read(places.format) or {}).get("format") != _FORMAT:
+    table = tables.read(places.format) or {}
+    if table.get("format") != _FORMAT:
         from spooldadd import mark  # late: needed to explain trouble only
 
         mark.read(root)
+    places.is_common = table.get("many_users") is True
     _take_in(places)
     return places
 

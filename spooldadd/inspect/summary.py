@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from spooldadd import layout
+from spooldadd import commons, layout
 from spooldadd.inspect import workers
 from spooldadd.inspect.listing import Listing
 from spooldadd.layout import Layout
@@ -18,7 +18,7 @@ def summary(places: Layout, nodes: list[workers.Node], listing: Listing) -> dict
     return {
         "spool": places.root,
         "counts": listing.counts(),
-        "paused": os.path.lexists(os.path.join(places.root, layout.PAUSED)),
+        "paused": commons.is_paused_by(os.path.join(places.root, layout.PAUSED)),
         "nodes": [_node(node) for node in nodes],
     }
 

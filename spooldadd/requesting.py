@@ -1,0 +1,130 @@
+"""Carry out what users ask for, each for his own jobs: the worker's side of `request`.
+
+Looked at with each scan, which who asks brings about by waking the worker. A request is removed when it was answered,
+refused ones as well; so a worker that dies in between carries it out once more, which finds it done.
+
+If we die here: a request that is done and not answered; the next worker says what it finds.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from spooldadd import acting, commons, durable, ownership, request, trust
+from spooldadd.errors import SpooldaddError
+from spooldadd.inspect import drops, jobs
+from spooldadd.inspect.jobs import Job
+from spooldadd.log import Log
+from spooldadd.request import Answer, Request
+from spooldadd.spool import Spool
+
+# So many at one look: a user who asks a million times must not keep others' jobs from being started.
+AT_ONCE = 64
+# Who asked has read the answer by then, or is gone. A request that is half written after an hour will never be whole.
+ANSWERS_STAY_S, HALVES_STAY_S = 60.0, 3600.0
+SWEEP_EVERY_S = 30.0
+
+
+class Requesting:
+    """Takes the requests on one spool for many users."""
+
+    def __init__(self, the_spool: Spool, log: Log) -> None:
+        self._spool = the_spool
+        self._log = log
+        self._requests = os.path.join(the_spool.places.internal, commons.REQUESTS)
+        self._answers = os.path.join(the_spool.places.internal, commons.ANSWERS)
+        self._sweep_at = 0.0
+
+    def turn(self) -> bool:
+        """Carry out what was asked for; return whether there is more. Raises: OSError where the spool is in trouble."""
+        entries = os.listdir(self._requests)
+        asked = [entry for entry in entries if not durable.is_temporary(entry)]
+        for entry in asked[:AT_ONCE]:
+            self._take(entry)
+        if time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + SWEEP_EVERY_S
+            _remove_older(self._answers, os.listdir(self._answers), ANSWERS_STAY_S)
+            _remove_older(self._requests, [entry for entry in entries if entry not in asked], HALVES_STAY_S)
+        return len(asked) > AT_ONCE
+
+    def _take(self, entry: str) -> None:
+        path = os.path.join(self._requests, entry)
+        try:
+            found = request.read(path)
+        except OSError as error:
+            found = f"it cannot be read: {error.strerror}"
+        if isinstance(found, Request):
+            self._say(found, said := self._carry_out(found))
+            if entry.isalnum():
+                request.answer(self._spool.places, entry, said)
+        else:
+            self._log.warning("request-refused", file=entry, reason=found, then="removing it")
+        _remove(path)
+
+    def _carry_out(self, asked: Request) -> Answer:
+        try:
+            job = jobs.find(self._spool.places, asked.job)
+            if asked.uid not in (0, owner_of(job)):
+                said = f"`{acting.shown_id(job)}` is not yours: only its owner and root may do that"
+                return Answer(is_done=False, said=said)
+            return self._act(asked, job)
+        except SpooldaddError as error:
+            return Answer(is_done=False, said=str(error))
+
+    def _act(self, asked: Request, job: Job) -> Answer:
+        if asked.act == request.CANCEL:
+            return Answer(is_done=True, is_running=acting.cancel(self._spool, job) is not None)
+        if asked.act == request.RETRY:
+            acting.retry(self._spool, job, is_forced=asked.is_forced)
+        elif asked.act == request.HOLD:
+            acting.hold(self._spool, job)
+        else:
+            acting.release(self._spool, job)
+        return Answer(is_done=True)
+
+    def _say(self, asked: Request, said: Answer) -> None:
+        user, job = trust.user_name(asked.uid), durable.printable(asked.job)
+        if said.is_done:
+            self._log.info("request-done", job=job, act=asked.act, user=user)
+        else:
+            self._log.warning("request-refused", job=job, act=asked.act, user=user, reason=said.said, then="removing it")
+
+
+def owner_of(job: Job) -> int:
+    """Return whose job this is; -1 where nobody can tell, which is nobody's."""
+    if not job.is_drop:
+        found = ownership.read(job.path)
+        return -1 if found is None else found
+    if not drops.is_drop(job.id):
+        return -1
+    try:
+        return os.lstat(os.path.join(job.places.root, job.id)).st_uid
+    except OSError:
+        return -1
+
+
+def _remove_older(directory: str, entries: list[str], age_s: float) -> None:
+    """Remove what users or we have left there. By the time of change, which nobody can set."""
+    oldest_s = time.time() - age_s
+    for entry in entries:
+        path = os.path.join(directory, entry)
+        try:
+            if os.lstat(path).st_ctime < oldest_s:
+                _remove(path)
+        except FileNotFoundError:
+            pass
+
+
+def _remove(path: str) -> None:
+    """A user can have made anything of that name. What is no file and not empty is moved where it is in nobody's way."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        try:
+            os.rmdir(path)
+        except OSError:
+            name = f"{durable.TEMPORARY}aside-{os.getpid()}-{os.path.basename(path)}"
+            os.rename(path, os.path.join(os.path.dirname(path), name[:200]))
