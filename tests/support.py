@@ -21,6 +21,7 @@ BIN = Path(sys.executable).parent
 SPOOLDADD = str(BIN / "spooldadd")
 # A deadline is no measurement: it only ends a test that would hang. Generous, because machines are shared.
 DEADLINE_S = 60.0
+SETTLE = "0.3s"
 
 
 def until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S):
@@ -46,6 +47,7 @@ class Node:
         command: list[str] | None = None,
         durability: str = "power",
         kind: str = "local",
+        settle: str | None = SETTLE,
     ) -> None:
         self.spool = root / "spool"
         self.work = root / "work"
@@ -53,6 +55,8 @@ class Node:
         self.environ = {**os.environ, "SPOOLDADD_WORK_DIR": str(self.work), "SPOOLDADD_SPOOL": str(self.spool)}
         # Jobs, launchers and supervisors get no `SPOOLDADD_*` of the worker's; by this they are known as ours.
         self.environ |= {"TEST_WORK_DIR": str(self.work), **(environ or {})}
+        # What lay there before a worker came has to settle, 2 s where it is not told otherwise, and most tests drop first.
+        self.quick = {} if settle is None else {"SPOOLDADD_INTAKE__SETTLE": settle}
         self.workers: list[subprocess.Popen[bytes]] = []
         self.log = root / "worker.log"
         arguments = ["init", "--durability", durability, "--kind", kind, str(self.spool)]
@@ -78,7 +82,7 @@ class Node:
                 stderr=log,
                 stdout=log,
                 stdin=subprocess.DEVNULL,
-                env={**self.environ, **(environ or {})},
+                env={**self.quick, **self.environ, **(environ or {})},
                 start_new_session=True,
             )
         self.workers.append(worker)
@@ -93,7 +97,8 @@ class Node:
 
     def drain(self, *arguments: str, timeout_s: float = 120.0) -> str:
         """Run a worker until nothing is left to run; return its log."""
-        done = self.run("worker", str(self.spool), "--drain", *arguments, timeout=timeout_s)
+        environ = {**self.quick, **self.environ}
+        done = self.run("worker", str(self.spool), "--drain", *arguments, timeout=timeout_s, env=environ)
         return done.stderr
 
     def drop(self, name: str, text: str | bytes) -> Path:

@@ -31,9 +31,14 @@ _BOOLEANS: Final = {
     "off": False,
     "0": False,
 }
-# Texts at the top of the configuration, which a service manager or a shell sets most. To know what all the others may hold
-# takes the whole schema, and that 13 ms.
-_TEXTS: Final = {key.upper(): key for key in ("node", "work_dir", "cache_dir", "secrets_dir")}
+# Texts, which a service manager or a shell sets most. To know what all the others may hold takes the whole schema: 13 ms.
+_TEXTS: Final = {
+    "NODE": ("node",),
+    "WORK_DIR": ("work_dir",),
+    "CACHE_DIR": ("cache_dir",),
+    "SECRETS_DIR": ("secrets_dir",),
+    "INTAKE__SETTLE": ("intake", "settle"),
+}
 _EXPECTED: Final = {"integer": "a whole number", "number": "a number", "boolean": "`true` or `false`"}
 
 
@@ -62,10 +67,9 @@ def from_environ(environ: Mapping[str, str], table: Mapping[str, object]) -> Fou
     variables = sorted(name for name in environ if name.startswith(PREFIX) and name not in OTHER_VARIABLES)
     if not variables:
         return found
-    if all(name.removeprefix(PREFIX) in _TEXTS for name in variables):
-        return found._replace(
-            overrides=[Override((_TEXTS[name.removeprefix(PREFIX)],), environ[name], name) for name in variables]
-        )
+    texts = [(_TEXTS.get(name.removeprefix(PREFIX)), name) for name in variables]
+    if all(path for path, _ in texts):
+        return found._replace(overrides=[Override(path, environ[name], name) for path, name in texts if path])
     shapes = dict(_shapes(schema_of(Config, ""), ()))
     for variable in variables:
         path = _path(variable, shapes, table)

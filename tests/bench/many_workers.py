@@ -26,7 +26,7 @@ ENVIRON = {"SPOOLDADD_INTAKE__SETTLE": "0s", "SPOOLDADD_INTAKE__SCAN_INTERVAL": 
 def run(workers: int, jobs: int) -> tuple[float, float]:
     """Return jobs a second and the part of claims that were lost."""
     root = Path(tempfile.mkdtemp(prefix="spooldadd-bench-"))
-    node = Node(root, environ=ENVIRON, kind=mark.SHARED, durability="process")
+    node = Node(root, environ=ENVIRON, kind=mark.SHARED, durability="process", settle=None)
     try:
         (node.spool / "paused").touch()
         for number in range(workers):

@@ -20,7 +20,7 @@ SPEC = 'command = ["/bin/true"]\n'
 def spool(durability: str, directory: str | None) -> Iterator[Node]:
     """Give a fresh spool on the disk that is measured; nothing of it is left."""
     with tempfile.TemporaryDirectory(prefix="spooldadd-bench-", dir=directory) as root:
-        node = Node(Path(root), durability=durability)
+        node = Node(Path(root), durability=durability, settle=None)
         try:
             yield node
         finally:

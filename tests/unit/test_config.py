@@ -16,7 +16,7 @@ from spooldadd.config import (
     load,
     schema,
 )
-from spooldadd.config.overrides import _TEXTS
+from spooldadd.config.overrides import _TEXTS, Override, from_environ
 from spooldadd.errors import ConfigError
 from spooldadd.problems import render
 from spooldadd.spec import Limits
@@ -144,10 +144,11 @@ def test_environment_variables_override_single_keys(loaded):
     assert config.warnings == ()
 
 
-def test_what_is_taken_as_a_text_without_the_schema_is_one_by_the_schema():
-    properties = schema()["properties"]
-    for key in _TEXTS.values():
-        assert properties[key].get("type") == "string", key
+def test_what_is_taken_as_a_text_without_the_schema_is_what_the_schema_makes_of_it():
+    for name, path in _TEXTS.items():
+        variables = {f"SPOOLDADD_{name}": "5"}
+        alone, beside = (from_environ(found, {}).overrides for found in (variables, {**variables, "SPOOLDADD_JOBS": "1"}))
+        assert alone == [Override(path, "5", f"SPOOLDADD_{name}")] == [one for one in beside if one.path != ("jobs",)]
 
 
 def test_options_are_stronger_than_the_environment_and_none_was_not_given(loaded):
