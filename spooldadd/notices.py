@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from spooldadd import intake, layout, names, notice
+from spooldadd import durable, intake, layout, names, notice
 from spooldadd.config import PREFIX, Config
 from spooldadd.log import Log
 from spooldadd.mail.places import Places, places_of
@@ -69,6 +69,32 @@ class Notices:
         if result.get("state") == layout.FAILED:
             notice.mark_failing(telling)
         self.has_news = True
+
+    def inherit(self, lost: str) -> int:
+        """Take over what a lost node had not told yet of jobs that were filed; return how much that was. Raises: OSError.
+
+        To be called when its records were brought back. Nothing where we could not tell it either. If we die here: a word
+        that is in both places: where the lost node is back before the next call, one mail may come twice; none is lost.
+        """
+        own, places = self._spool.holder.node, self._spool.places
+        if not self.is_on or lost in ("", own):
+            return 0
+        directory, count = os.path.join(places.notify, lost), 0
+        try:
+            left = sorted(os.listdir(directory))
+        except FileNotFoundError:
+            return 0
+        running = frozenset(os.listdir(places.running)) if left else frozenset()
+        for entry in left:
+            if names.parse_record_name(entry) is None or entry in running:
+                continue
+            notice.leave(places, own, entry, sync=self._spool.sync)  # makes the directory, too
+            durable.unlink_if_there(os.path.join(directory, entry))
+            count += 1
+        if count:
+            self.has_news = True
+            self._log.info("mail-inherited", node=lost, count=count, then=f"`{own}` tells it")
+        return count
 
     def _telling(self, wish: Wish | None, name: str) -> Telling:
         telling = Telling()

@@ -18,6 +18,7 @@ from spooldadd.backlog import Backlog, Entry, rank_of
 from spooldadd.config import Config
 from spooldadd.identity import Identity
 from spooldadd.log import Log
+from spooldadd.notices import Notices
 from spooldadd.sources import Sources
 from spooldadd.spool import Spool
 from spooldadd.spreading import Spread
@@ -63,6 +64,12 @@ class Sharing:
     def recovered(self) -> None:
         """All records were looked at once: those of our name were ours."""
         self._identity.begin()
+
+    def inherit(self, notices: Notices, now: float) -> None:
+        """Have us tell what lost nodes have not told. Raises: OSError."""
+        if self.rule.is_shared and notices.is_on:
+            for node in self._takeover.lost_nodes(now):
+                notices.inherit(node)
 
     def next_beat_s(self) -> float:
         """Return how long to wait for the beat after this one."""

@@ -129,6 +129,11 @@ class Takeover:
         self._say(node, verdict, silent_s)
         return None
 
+    def lost_nodes(self, now: float) -> list[str]:
+        """Return all nodes whose jobs may be taken over now."""
+        found = [peer.name for peer in self.peers.all() if peer.silent_s >= threshold_s(self.rule, peer.beat_s)]
+        return [name for name in found if self.lost(name, now) is not None]
+
     def outlook(self) -> str:
         """Say whose jobs would be taken over from here if they were lost, as far as it is known now."""
         if self.rule.after_s is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from spooldadd import claim, layout, process, record
+from tests.e2e import mail_node
 from tests.support import Node, result_of, until
 
 QUICK = {"SPOOLDADD_TAKEOVER__AFTER": "2s", "SPOOLDADD_INTAKE__SETTLE": "0s", "SPOOLDADD_INTAKE__SCAN_INTERVAL": "500ms"}
@@ -173,3 +174,29 @@ def test_a_supervisor_whose_record_was_taken_over_ends_its_job_and_files_nothing
     assert taken.exists()
     assert "result.toml" not in os.listdir(taken)
     assert not shared.finished("once")
+
+
+@pytest.mark.parametrize("way", ["takeover", "recover"])
+def test_mail_that_a_lost_node_had_not_sent_is_sent_by_another_one(shared: Node, way: str) -> None:
+    """Its jobs had failed and were filed; nobody heard of it before that node was back, which may be never."""
+    worker = serve(shared, "gone")
+    shared.drop("one.toml", 'command = ["false"]\n')
+    failed = shared.wait_finished("one")
+    worker.kill()
+    worker.wait()
+    token = tomllib.loads((failed / "claim.toml").read_text())["token"]
+    word = shared.spool / ".spool" / "notify" / "gone" / f"{failed.name}.1.{token}"
+    word.parent.mkdir(parents=True, exist_ok=True)
+    word.touch()  # as its supervisor had left it
+    mail_node.configure(shared)
+    if way == "takeover":
+        proven = shared.spool / ".spool" / "proofs" / "here.toml"
+        proven.parent.mkdir(exist_ok=True)
+        proven.write_text('schema = 1\nobserver = "here"\n[peers]\ngone = "shared"\n')
+    else:
+        shared.run("recover", "--node", "gone", "--force-dead", env={**shared.environ, "SPOOLDADD_NODE": "here"})
+        assert not word.exists()
+    serve(shared, "here")
+    (mail,) = mail_node.wait_mails(shared, 1)
+    assert "one" in mail["Subject"]
+    assert not word.exists()
