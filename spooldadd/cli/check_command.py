@@ -1,8 +1,9 @@
 """Show every error of a spec.
 
 All errors of all files at once, each with its line, column, the line itself and the remedy; the templates are tried out
-with sample values. What is allowed and yet looks like a slip is a warning, on standard error. Exit 0 where every file is
-valid, else 1.
+with sample values. What is allowed and yet looks like a slip is a warning, on standard error, and so is what a node with
+the configuration at hand would add to a spec or refuse: its sandbox, its demand for signatures. Exit 0 where every file
+is valid, else 1.
 
 examples:
   spooldadd check nightly.toml
@@ -20,15 +21,18 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from spooldadd.bounds import has_template
 from spooldadd.cli import spec_files
 from spooldadd.cli.common import add_json, print_json, say
 from spooldadd.cli.spec_files import Read
-from spooldadd.errors import ConfigError
 from spooldadd.preparing import Changes
-from spooldadd.spec import Spec
 from spooldadd.units import format_duration
+
+if TYPE_CHECKING:
+    from spooldadd.cli.foreseeing import Foresight
+    from spooldadd.spec import Spec
 
 TAKES_ARGUMENTS = True  # behind `--`, for a script
 
@@ -42,8 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check each file and say what is wrong."""
     reads = spec_files.read_all(options.specs, Changes(dict(options.variables), arguments=tuple(options.arguments)))
-    now = datetime.datetime.now(datetime.UTC)
-    warnings = {read.source: list(_warnings_of(read, now)) for read in reads}
+    warnings = {read.source: list(found) for read, found in _all_warnings(reads, options)}
     if options.json:
         print_json({"files": [{**read.table(), "warnings": warnings[read.source]} for read in reads]})
     else:
@@ -55,27 +58,21 @@ def run(options: argparse.Namespace) -> int:
     return int(any(read.error for read in reads))
 
 
-def _warnings_of(read: Read, now: datetime.datetime) -> Iterator[str]:
-    if read.prepared is None:
+def _all_warnings(reads: list[Read], options: argparse.Namespace) -> Iterator[tuple[Read, Iterator[str]]]:
+    from spooldadd.cli.foreseeing import Foresight  # late: heavy, and nothing of it is asked where no spec is valid
+
+    now = datetime.datetime.now(datetime.UTC)
+    foresight = Foresight(options) if any(read.prepared for read in reads) else None
+    for read in reads:
+        yield read, _warnings_of(read, now, foresight)
+
+
+def _warnings_of(read: Read, now: datetime.datetime, foresight: Foresight | None) -> Iterator[str]:
+    if read.prepared is None or foresight is None:
         return
     yield from read.prepared.warnings
     yield from warnings(read.prepared.spec, now, os.environ.get("PATH", os.defpath))
-    yield from _notify_warnings(read.prepared.spec)
-
-
-def _notify_warnings(spec: Spec) -> Iterator[str]:
-    """Where mail is asked for, look whether a worker started here could send any."""
-    if not (spec.notify.email or spec.notify.via):
-        return
-    from spooldadd.cli.worker_command import load_config  # late: heavy, and few specs ask
-    from spooldadd.mail.wishes import lacks_transport
-
-    try:
-        objection = lacks_transport(load_config(argparse.Namespace(), None), spec)
-    except ConfigError:
-        return  # `spooldadd config` says what is wrong with it
-    if objection:
-        yield f"{objection}; another node may have one"
+    yield from foresight.warnings(read.prepared, now)
 
 
 def warnings(spec: Spec, now: datetime.datetime, search_path: str) -> Iterator[str]:

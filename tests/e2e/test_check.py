@@ -98,3 +98,27 @@ def test_the_record_of_an_invalid_spec_holds_the_words_of_check(node):
 def test_check_needs_no_spool(node, tmp_path: Path):
     environ = {key: value for key, value in node.environ.items() if key != "SPOOLDADD_SPOOL"}
     node.run("check", "-", input='command = "true"', env=environ, cwd=tmp_path)
+
+
+def test_what_the_sandbox_of_this_node_adds_or_refuses_is_a_warning(node, tmp_path: Path):
+    (tmp_path / "node.toml").write_text('node = "etl-1"\nsandbox = { network = false, system = "read-only" }\n')
+    (tmp_path / "open.toml").write_text('command = "true"\n[sandbox]\nnetwork = true\nwrite = ["/etc"]\n')
+    (tmp_path / "bare.toml").write_text('command = "true"\n[sandbox]\nsystem = "read-only"\n')
+    check = ("--config", str(tmp_path / "node.toml"), "check")
+    refused = node.run(*check, str(tmp_path / "open.toml")).stderr.splitlines()
+    assert len(refused) == 2
+    assert "warning: line 3: node `etl-1` would refuse it: `sandbox.network = true` would loosen" in refused[0]
+    assert "line 4: node `etl-1` would refuse it: `sandbox.write` would open `/etc`" in refused[1]
+    added = node.run(*check, str(tmp_path / "bare.toml")).stderr
+    assert "node `etl-1` adds to its sandbox: `network = false`;" in added
+    assert node.run("check", str(tmp_path / "open.toml")).stderr == ""
+
+
+def test_what_the_signature_lacks_for_this_node_is_a_warning(node, tmp_path: Path):
+    (tmp_path / "signers").write_text("")
+    (tmp_path / "node.toml").write_text(f'trust = {{ allowed_signers = "{tmp_path}/signers", signed = "required" }}\n')
+    (tmp_path / "plain.toml").write_text('command = "true"\n')
+    (tmp_path / "torn.toml").write_text('command = "true"\n# spooldadd-signature: 1\n')
+    check = ("--config", str(tmp_path / "node.toml"), "check")
+    assert "it is not signed, and this node runs signed specs only" in node.run(*check, str(tmp_path / "plain.toml")).stderr
+    assert "it has a signature that is damaged" in node.run(*check, str(tmp_path / "torn.toml")).stderr
