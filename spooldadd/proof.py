@@ -72,6 +72,20 @@ def seen(places: Layout, observer: str) -> dict[str, dict[str, object]]:
     return {peer: values for peer, values in found.items() if isinstance(values, dict)}
 
 
+def forget(places: Layout, peer: str) -> None:
+    """Forget what anybody has seen of a node that is gone. Raises: OSError."""
+    try:
+        observers = [entry.removesuffix(".toml") for entry in os.listdir(places.proofs) if entry.endswith(".toml")]
+    except FileNotFoundError:
+        return
+    for observer in observers:
+        peers, measured = read(places, observer), seen(places, observer)
+        if peer in peers or peer in measured:
+            peers.pop(peer, None)
+            measured.pop(peer, None)
+            _put(places, observer, peers, measured)
+
+
 def slowest_s(places: Layout, observer: str) -> float:
     """Return after how long, at the most, this observer was seen to notice that a file had grown or was new; 0: unknown."""
     values = [values.get(key) for values in seen(places, observer).values() for key in ("size_s", "listed_s")]
@@ -84,6 +98,10 @@ def _write(places: Layout, observer: str, peer: str, verdict: str | None, values
         peers[peer] = verdict
     if values is not None:
         measured[peer] = dict(values)
+    _put(places, observer, peers, measured)
+
+
+def _put(places: Layout, observer: str, peers: dict[str, str], measured: dict[str, dict[str, object]]) -> None:
     os.makedirs(places.proofs, exist_ok=True)
     table: dict[str, object] = {"schema": record.SCHEMA, "observer": observer, "peers": dict(sorted(peers.items()))}
     if measured:

@@ -157,9 +157,7 @@ class Attempt:
         logs = self._persist("spool-trouble", self._open_logs)
         plan = self.plan
         names = self._log_names()
-        self.eye = fence.eye_of(
-            self.places, plan.record, names, self.deletion, is_shared=plan.is_shared, is_far=plan.is_far
-        )
+        self.eye = fence.eye_of(self.places, plan.record, names, self.deletion, is_shared=plan.is_shared, is_far=plan.is_far)
         try:
             return self._run_job(logs)
         finally:

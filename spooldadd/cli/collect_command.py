@@ -80,7 +80,12 @@ def _fetch(options: argparse.Namespace, places: Layout) -> list[Collected]:
         return found
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(collect, targets))
+        try:
+            return list(pool.map(collect, targets))
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            say("spooldadd: interrupted; what was fetched is kept, and the next `collect` goes on from there")
+            raise
 
 
 def _say_progress(target: Target, done: int, of: int) -> None:

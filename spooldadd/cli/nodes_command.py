@@ -19,7 +19,7 @@ import os
 import sys
 import time
 
-from spooldadd import names
+from spooldadd import names, proof
 from spooldadd.cli import common, moments
 from spooldadd.errors import SpooldaddError
 from spooldadd.inspect import roster, tables, words
@@ -152,7 +152,7 @@ def _table(seen: Seen, kind: str) -> dict[str, object]:
         "how": seen.how,
         "worker_state": seen.table.get("state"),
         "said_ago_s": None if at is None else round(max(0.0, time.time() - at), 3),
-        "clock_s": None if seen.clock_s is None else round(seen.clock_s, 3),
+        "clock_s": None if seen.clock_s is None else round(seen.clock_s, 3) + 0.0,  # never -0.0
         "is_other_release": seen.table.get("release") != __version__,
         "locks": seen.locks,
         "may_be_taken_over": _may_be_taken_over(seen, kind),
@@ -180,6 +180,7 @@ def _forget(places: Layout, options: argparse.Namespace) -> int:
         raise SpooldaddError(
             f"`{node}` still has {words.counted(len(left), 'record')} in `{places.running}`: {left[0]}; {remedy}"
         )
+    proof.forget(places, node)
     # The entry last: while it is there, this can be repeated.
     for path in (f"{places.proofs}/{node}.toml", f"{places.nodes}/{node}.lock", f"{places.nodes}/{node}.toml"):
         try:

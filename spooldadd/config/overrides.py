@@ -1,10 +1,12 @@
 """Keys of the configuration set from outside the file: `SPOOLDADD_INTAKE__SETTLE=1s`, or an option such as `--jobs`.
 
-A variable is the prefix and the key in capitals, with two underscores for a dot. Lists are separated by commas.
+A variable is the prefix and the key in capitals, with two underscores for a dot. Lists are separated by commas, or
+written as in the file.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -139,7 +141,7 @@ def _value(text: str, shown: Mapping[str, Any]) -> object:
     """Read a text as the type that the key has; durations, sizes and names stay texts."""
     wanted = shown.get("type")
     if wanted == "array":
-        return [part.strip() for part in text.split(",") if part.strip()]
+        return _listed(text)
     try:
         if wanted == "integer":
             return int(text)
@@ -148,3 +150,15 @@ def _value(text: str, shown: Mapping[str, Any]) -> object:
         return _BOOLEANS[text.strip().lower()] if wanted == "boolean" else text
     except (ValueError, KeyError) as error:
         raise ValueError(f"must be {_EXPECTED[str(wanted)]}, not `{text[:40]}`") from error
+
+
+def _listed(text: str) -> list[object]:
+    """Read `a, b`, and a list as the file has it."""
+    if text.strip().startswith("["):
+        try:
+            return list(tomllib.loads(f"list = {text.strip()}")["list"])
+        except ValueError as error:
+            raise ValueError(
+                f"must be words with commas between them, or a list as in the file, not `{text[:40]}`"
+            ) from error
+    return [part.strip() for part in text.split(",") if part.strip()]

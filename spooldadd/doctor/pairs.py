@@ -259,7 +259,7 @@ def ask_clock(pair: Pair, measured: Measured) -> Iterator[Check]:
     after = _table(pair.own.ask("hello"))
     early_s, late_s = other["clock_s"] - after["clock_s"], other["clock_s"] - own["clock_s"]
     apart_s = 0.0 if early_s <= 0 <= late_s else min((early_s, late_s), key=abs)
-    measured.values |= {"filesystem": own["filesystem"], "clock_apart_s": round(apart_s, 1)}
+    measured.values |= {"filesystem": own["filesystem"], "clock_apart_s": round(apart_s, 1) + 0.0}  # never -0.0
     where = f"here it is {own['filesystem'] or 'unknown'}, there {other['filesystem'] or 'unknown'}"
     if abs(apart_s) > CLOCK_S:
         word = "ahead of" if apart_s > 0 else "behind"

@@ -45,6 +45,10 @@ PLACES = (WAITING, SENT, REFUSED)
 SCHEMA = 1
 
 
+class Newer(ValueError):
+    """A newer release wrote this letter; this one would misread it."""
+
+
 @dataclass(frozen=True)
 class Parcel:
     """A letter that is not in the outbox yet. `event` and `job` say what it is about, for those who look.
@@ -221,6 +225,8 @@ class Outbox:
             try:
                 entry = self._read(WAITING, name)
                 data = self.text(name)
+            except Newer:
+                return Flushed(waiting=(name,))  # whoever wrote it sends it
             except (MailError, ValueError, TypeError, KeyError, AttributeError):
                 self._file(name, REFUSED)  # never deleted: a person may still read it
                 return Flushed(refused=(name,))
@@ -306,6 +312,9 @@ class Outbox:
                 state = json.load(stream)
         except FileNotFoundError:
             state = {}
+        for table in (envelope, state):
+            if table.get("schema", SCHEMA) > SCHEMA:
+                raise Newer(f"it is of schema {table['schema']}, of a newer release than this one")
         answers = {str(address): Answer(Fate.WAITING) for address in envelope["recipients"]}
         for address, answer in state.get("answers", {}).items():
             answers[address] = Answer(Fate(answer["fate"]), str(answer["text"]))

@@ -94,6 +94,7 @@ def drop_here(places: Layout, path: str, found: Manifest, *, sync: bool) -> str:
     """Drop the spec of this record into the spool at hand; return the new job's id. Raises: SpoolError."""
     (job,) = drop_all(places, [_stored(path, found)], sync=sync)
     _note(path, layout.RETURNED, {"node": HERE, "job": job}, sync=sync)
+    _forget(path)  # who runs it here has decided what to make of a sending that nobody heard of
     return job
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +42,11 @@ def test_worker_is_alive_while_it_serves_and_its_node_can_be_forgotten_afterward
     worker.kill()
     worker.wait()
     assert shown(node)["web-1"]["state"] == "silent"
+    proofs = node.spool / ".spool" / "proofs"
+    proofs.mkdir()
+    (proofs / "web-2.toml").write_text('schema = 1\nobserver = "web-2"\n[peers]\n"web-1" = "shared"\n"web-3" = "private"\n')
     node.run("nodes", "--forget", "web-1")
+    assert tomllib.loads((proofs / "web-2.toml").read_text())["peers"] == {"web-3": "private"}
     assert shown(node) == {}
     assert list((node.spool / ".spool" / "nodes").iterdir()) == []
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from spooldadd.config import Config
+from spooldadd.layout import Layout
 from spooldadd.remote import pushing, returning, targets
 from spooldadd.remote.rsync import Rsync
 from spooldadd.submitting import Text
@@ -136,3 +137,15 @@ def test_what_did_not_go_back_leaves_no_doubt(tmp_path):
         send_back(path)
     assert not returning.may_be_at(str(path))
     assert not jobs_in(node)
+
+
+def test_who_runs_it_here_after_all_leaves_no_doubt_either(tmp_path, monkeypatch):
+    monkeypatch.setattr(pushing, "PAUSES_S", (0.0,))
+    _node, path = collected(tmp_path)
+    deaf_after_one_call(tmp_path, monkeypatch)
+    with pytest.raises(returning.CannotReturn, match="may or may not"):
+        send_back(path)
+    monkeypatch.undo()
+    job = returning.drop_here(Layout(str(tmp_path / "master")), str(path), returning.arrived(str(path)), sync=False)
+    assert job in returning.went_to(str(path))
+    assert not returning.may_be_at(str(path))

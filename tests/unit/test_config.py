@@ -293,3 +293,11 @@ def test_each_key_is_described_and_has_its_place_in_the_schema():
     assert all(row.description.endswith(".") for row in describe())
     assert {"node", "queues", "intake.settle", "environ.pass", "environ.set", "log.level"} <= {row.key for row in describe()}
     assert set(schema()["properties"]) == {row.key for row in describe() if "." not in row.key}
+
+
+def test_a_list_in_a_variable_may_look_as_in_the_file(loaded):
+    """It was taken for one word with brackets in it, and the message spoke of a name that is not usable."""
+    assert loaded("", SPOOLDADD_LABELS='["gpu", "big"]').labels == ("gpu", "big")
+    assert loaded("", SPOOLDADD_LABELS="gpu, big").labels == ("gpu", "big")
+    ((origin, message),) = problems(loaded, "", SPOOLDADD_LABELS='["gpu"')
+    assert (origin, "a list as in the file" in message) == ("SPOOLDADD_LABELS", True)

@@ -233,3 +233,21 @@ def test_the_envelope_is_json_that_others_can_read(outbox):
 def test_a_name_that_leads_elsewhere_is_no_id(outbox, name):
     with pytest.raises(MailError):
         outbox.text(name)
+
+
+@pytest.mark.parametrize("file", ["letter.json", "state.json"])
+def test_a_letter_of_a_newer_release_is_left_to_it(outbox, file):
+    """Its schema was written and never looked at, so an older release would have misread it, and refused it for good."""
+    name, transport = outbox.put(PARCEL), Recorder()
+    path = os.path.join(outbox.directory, WAITING, name, file)
+    if file == "state.json":
+        transport.is_reachable = False
+        outbox.flush({"smtp": transport})
+        transport.is_reachable = True
+    with open(path) as stream:
+        table = json.load(stream)
+    with open(path, "w") as stream:
+        json.dump({**table, "schema": 2}, stream)
+    transport.letters.clear()
+    assert outbox.flush({"smtp": transport}, is_forced=True).waiting == (name,)
+    assert (transport.letters, os.listdir(os.path.join(outbox.directory, WAITING))) == ([], [name])
