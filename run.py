@@ -66,7 +66,7 @@ def install(python, level):
     target = "." if level == "run" else f".[{level}]"
     uv = shutil.which("uv")
     if uv:
-        call(uv, "pip", "install", "-q", "--python", BIN / "python", "-e", target)
+        call(uv, "pip", "install", "-q", "--compile-bytecode", "--python", BIN / "python", "-e", target)
     else:
         call(
             python,
@@ -82,6 +82,8 @@ def install(python, level):
             "-e",
             target,
         )
+    # Where `PYTHONDONTWRITEBYTECODE` is set, each command would compile all that it imports, each time.
+    call(BIN / "python", "-m", "compileall", "-q", ROOT / "spooldadd")
     READY.write_text(f"{fingerprint()} {level}")
 
 

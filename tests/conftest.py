@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import signal
@@ -14,13 +15,16 @@ import pytest
 
 from tests.support import Node
 
+PACKAGE = Path(__file__).parents[1] / "spooldadd"
 # A reason for a skip that CI accepts says which capability is missing, in these words.
 CAPABILITY = "needs the capability"
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Heed the signals that `nohup` or a background shell had us ignore: all that we start inherits it."""
     _pass_by_shims()
+    if not hasattr(config, "workerinput"):  # once, before there are several of us
+        compileall.compile_dir(PACKAGE, quiet=2)  # or each command does, where `PYTHONDONTWRITEBYTECODE` is set
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
