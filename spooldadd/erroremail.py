@@ -25,9 +25,7 @@ If we die here: the mail is not sent, and nothing is left behind but the count i
 from __future__ import annotations
 
 import argparse
-import asyncio
 import base64
-import concurrent.futures
 import contextlib
 import datetime
 import difflib
@@ -119,7 +117,7 @@ QUIET_S = 0.2  # how long a pipe stays silent before we believe that only a left
 
 CAUSE = "The above exception was the direct cause of the following exception:"
 CONTEXT = "During handling of the above exception, another exception occurred:"
-NOT_FAILURES = (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
+NOT_FAILURES = (KeyboardInterrupt, SystemExit, GeneratorExit)  # and asyncio's cancellation
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -352,6 +350,9 @@ class ErrorEmailHandler(logging.Handler):
 
 async def _call_in_thread(call: Callable[[], object]) -> None:
     """Call in a thread, so that an event loop goes on while a server is slow; without asyncio, call at once."""
+    import asyncio  # late: it takes longer to import than all the rest, and who has no loop needs none of it
+    import concurrent.futures
+
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -378,7 +379,8 @@ def is_failure(error: BaseException) -> bool:
     members = _members(error)
     if members:
         return any(is_failure(member) for member in members)
-    return not isinstance(error, NOT_FAILURES)
+    cancelled = getattr(sys.modules.get("asyncio"), "CancelledError", None)  # who never imported it has none to catch
+    return not isinstance(error, (*NOT_FAILURES, cancelled) if cancelled else NOT_FAILURES)
 
 
 def mark(error: BaseException, settings: Settings) -> bool:
