@@ -83,7 +83,11 @@ def _deadlines(rule: Expected, now: datetime.datetime) -> list[datetime.datetime
     last = LOOK_BACK_DAYS * 3 + grace.days
     days = [first + datetime.timedelta(days=number) for number in range(last + 1)]
     return [
-        datetime.datetime(day.year, day.month, day.day, hour, rule.minute).astimezone() + grace
+        # By way of the timestamp: of an hour that is skipped `astimezone` alone makes the hour before it.
+        datetime.datetime.fromtimestamp(
+            datetime.datetime(day.year, day.month, day.day, hour, rule.minute).timestamp(), datetime.UTC
+        ).astimezone()
+        + grace
         for day in days
         if day.weekday() in rule.days
         for hour in hours

@@ -49,7 +49,11 @@ def signed(prepared: Prepared, wish: Wish) -> Prepared:
     if prepared.as_is:
         items = tuple(_others(prepared.as_is, prepared.own_name))
     statement = signing.new_statement(_now(), wish.valid_s, wish.nodes, _digest(items))
-    data = signing.sign(prepared.data, statement, wish.key)
+    try:
+        data = signing.sign(prepared.data, statement, wish.key)
+    except BadSignature as error:
+        remedy = "remove the lines that look like one, also within a text, and sign it then"
+        raise SpecError(f"`{prepared.source}` cannot be signed: it {str(error).partition(';')[0]}; {remedy}") from error
     if len(data) > MAX_SPEC_BYTES:
         raise SpecError(f"`{prepared.source}` is longer than {MAX_SPEC_BYTES} bytes with its signature; put data into files")
     return dataclasses.replace(prepared, data=data, items=items, as_is="")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import os
 import random
+import re
 import shutil
 import stat
 import string
@@ -114,7 +115,10 @@ def _principal(signed: Signed, fds: Sequence[int], signers: Signers) -> str:
     found = _run([PROGRAM, "-Y", "find-principals", *common], b"", CHECK_S, fds)
     names = [name for line in found.stdout.decode("utf-8", "replace").splitlines() for name in line.split(",") if name]
     if found.returncode or not names:
-        raise BadSignature(f"is signed with a key that `{signers.allowed}` does not list; have it signed by somebody there")
+        raise BadSignature(
+            f"is signed with a key that `{signers.allowed}` does not list, or not for now (`valid-before`, a certificate that "
+            "has run out); have it signed by somebody there"
+        )
     revoked = ["-r", paths[2]] if len(paths) > 2 else []
     for name in names:
         command = [PROGRAM, "-Y", "verify", *common, "-n", NAMESPACE, "-I", name, *revoked]
@@ -122,7 +126,7 @@ def _principal(signed: Signed, fds: Sequence[int], signers: Signers) -> str:
         if done.returncode == 0:
             return name
     raise BadSignature(
-        f"has a signature that does not hold ({_said(done)}): it was changed after it was signed, or signed for something "
+        f"has a signature that does not hold ({_said(done, paths, signers)}): it was changed after it was signed, or signed for something "
         "else, or by a key that is no longer allowed; sign it again"
     )
 
@@ -181,7 +185,10 @@ def _run(
         raise CannotSign(f"`{PROGRAM}` cannot be started: {error.strerror}") from error
 
 
-def _said(done: subprocess.CompletedProcess[bytes]) -> str:
-    """Return the last line of what it said, without paths of ours."""
+def _said(done: subprocess.CompletedProcess[bytes], paths: Sequence[str] = (), signers: Signers | None = None) -> str:
+    """Return the last line of what it said; the files that it was given as `paths` are called as people know them."""
     lines = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1].rstrip(".")[:200] if lines else f"exit code {done.returncode}"
+    text = lines[-1].rstrip(".") if lines else f"exit code {done.returncode}"
+    for path, name in zip(paths[1:], (signers.allowed, signers.revoked) if signers else (), strict=False):
+        text = re.sub(rf"{re.escape(path)}(?!\d)", lambda _, name=name: name, text)  # type: ignore[misc]
+    return text[:200]

@@ -158,7 +158,8 @@ def test_output_limit_counts_both_logs(node: Node) -> None:
     fits, over = node.finished("fits"), node.finished("over")
     assert result_of(fits)["outcome"] == "success"
     assert (fits / "output.log").stat().st_size == 10240
-    assert (result_of(over)["outcome"], result_of(over)["exit_code"]) == ("output", 5)
+    # On a busy machine the guard may look, and end the shell, between its last byte and its `exit`.
+    assert (result_of(over)["outcome"], result_of(over).get("exit_code", 5)) == ("output", 5)
 
 
 def test_configured_limits_hold_where_the_spec_has_none(make_node: Callable[..., Node]) -> None:

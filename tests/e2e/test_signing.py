@@ -69,8 +69,18 @@ def attacks(desk):
     mail = subprocess.run(
         ["ssh-keygen", "-Y", "sign", "-n", "mail", "-f", str(desk.key)], input=told, capture_output=True, check=True
     )
-    stranger = desk.make_key("stranger")
+    stranger, other = desk.make_key("stranger"), desk.make_key("other")
+    old, authority = desk.make_key("old"), desk.make_key("authority")
+    certify = ["ssh-keygen", "-q", "-s", str(authority), "-I", "x", "-n", "eve@example.org", f"{desk.make_key('eve')}.pub"]
+    subprocess.run(certify, check=True)
+    public = {name: Path(f"{key}.pub").read_text() for name, key in (("other", other), ("old", old))}
+    with desk.allowed.open("a") as file:
+        file.write(f'other@example.org namespaces="mail" {public["other"]}')
+        file.write(f'old@example.org valid-before="20200101" {public["old"]}')
     return {
+        "not-for-specs": (desk.sign("x", key=other), f"{desk.allowed}:2: key is not permitted"),
+        "key-expired": (desk.sign("x", key=old), "or not for now (`valid-before`"),
+        "own-authority": (desk.sign("x", key=desk.root / "eve-cert.pub"), "does not list"),
         "unsigned": (SPEC.encode(), "is not signed"),
         "before": (good.replace(b"true", b"date", 1), "does not hold"),
         "statement": (good.replace(b"# expires-at: 2", b"# expires-at: 3", 1), "does not hold"),
@@ -150,6 +160,26 @@ def test_commands_sign_and_verify(desk, tmp_path):
         assert (desk.node.finished(name) / "output.log").read_text() == "signed data\n"
     assert desk.outcome("script")["outcome"] == "success", desk.outcome("script")
     assert "not those that were signed" in desk.outcome("exchanged")["reason"]
+
+
+def test_a_certificate_of_an_authority_that_is_listed_holds_and_lines_in_a_text_cannot_be_signed(desk, tmp_path):
+    authority, carol = desk.make_key("house"), desk.make_key("carol")
+    with desk.allowed.open("a") as file:
+        file.write(f'*@ca.example.org cert-authority,namespaces="spooldadd-spec" {Path(f"{authority}.pub").read_text()}')
+    certify = ["ssh-keygen", "-q", "-s", str(authority), "-I", "carol", "-n", "carol@ca.example.org", f"{carol}.pub"]
+    subprocess.run(certify, check=True)
+    desk.node.drop("certified.toml", desk.sign("certified", key=desk.root / "carol-cert.pub"))
+    desk.node.drain()
+    assert (desk.outcome("certified")["outcome"], desk.outcome("certified")["signed_by"]) == (
+        "success",
+        "carol@ca.example.org",
+    )
+    looks_so = tmp_path / "looks-so.toml"
+    looks_so.write_text('command = ["cat"]\nstdin = """\n# spooldadd-signature: 1\n"""\n')
+    refused = desk.node.run("sign", str(looks_so), "--key", str(desk.key), check=False)
+    assert refused.returncode == 1
+    assert f"`{looks_so}` cannot be signed" in refused.stderr
+    assert "remove the lines that look like one" in refused.stderr
 
 
 def repacked(bundle: Path, target: Path) -> Path:
