@@ -52,6 +52,7 @@ class Presence:
             "settle_s": sources.settle_s,
             "scan_s": sources.scan_s,
             "beat_s": round(self._rule.beat_s, 3),
+            "takeover": self._rule.words,
             "load": round(os.getloadavg()[0], 2),
             "started_at": self._started_at,
             "now": record.moment(time.time()),  # shown to people, never compared

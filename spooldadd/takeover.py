@@ -56,6 +56,11 @@ class Rule:
         return self.kind == mark.SHARED
 
     @property
+    def words(self) -> str:
+        """When jobs of others are taken over, as the configuration writes it."""
+        return "never" if self.after_s is None or not self.is_shared else format_duration(self.after_s)
+
+    @property
     def beat_s(self) -> float:
         """How often our own worker says that it lives."""
         if not self.is_shared or self.after_s is None:

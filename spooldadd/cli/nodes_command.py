@@ -22,7 +22,7 @@ import time
 from spooldadd import names, proof
 from spooldadd.cli import common, moments
 from spooldadd.errors import SpooldaddError
-from spooldadd.inspect import roster, tables, words
+from spooldadd.inspect import rescue, roster, tables, words, workers
 from spooldadd.inspect.opening import open_places
 from spooldadd.layout import Layout
 from spooldadd.release import __version__
@@ -70,19 +70,21 @@ def run(options: argparse.Namespace) -> int:
     if not found:
         common.say("spooldadd: no node has ever served this spool, or all were forgotten; `spooldadd worker` serves it")
         return 0
-    _print(found, kind)
+    _print(found, places)
     return 0
 
 
-def _print(found: list[Seen], kind: str) -> None:
+def _print(found: list[Seen], places: Layout) -> None:
     screen = words.Screen(sys.stdout, os.environ)
     lines = words.columns([HEADER, *(_row(seen) for seen in found)], screen.width)
     print(screen.paint(lines[0], "dim"))
     for seen, line in zip(found, lines[1:], strict=True):
         print(screen.paint(line, COLOURS[seen.state]))
     for seen in found:
-        for sentence in _remarks(seen, kind):
+        for sentence in _remarks(seen):
             common.say(f"spooldadd: {sentence}")
+    for sentence in _abandoned(places, found):
+        common.say(f"spooldadd: {sentence}")
 
 
 def _row(seen: Seen) -> tuple[str, ...]:
@@ -120,7 +122,7 @@ def _clock(clock_s: float | None) -> str:
     return "same" if abs(clock_s) < CLOCK_S else f"{'+' if clock_s > 0 else ''}{words.duration(clock_s)}"
 
 
-def _remarks(seen: Seen, kind: str) -> list[str]:
+def _remarks(seen: Seen) -> list[str]:
     name = words.show(seen.name)
     found = []
     if not seen.table:
@@ -134,9 +136,19 @@ def _remarks(seen: Seen, kind: str) -> list[str]:
         found.append(
             f"`{name}`: {seen.how}; `--watch {words.duration(roster.SILENT_BEATS * seen.beat_s).replace(' ', '')}` tells"
         )
-    if seen.state == roster.SILENT and not _may_be_taken_over(seen, kind):
-        found.append(f"`{name}` is silent; what it ran stays with it until it is back, or `spooldadd recover --node {name}`")
     return found
+
+
+def _abandoned(places: Layout, found: list[Seen]) -> list[str]:
+    """Say of each silent node with jobs what becomes of them."""
+    silent = [(seen, roster.records_of(places, seen.name)) for seen in found if seen.state == roster.SILENT]
+    nodes = [workers.Node(seen.name, seen.table, is_serving=seen.state == roster.ALIVE) for seen in found]
+    return [
+        f"`{words.show(seen.name)}` is silent and left {words.counted(len(left), 'running job')}: "
+        f"{rescue.prospect(places, left[0], seen.name, nodes)}"
+        for seen, left in silent
+        if left
+    ]
 
 
 def _may_be_taken_over(seen: Seen, kind: str) -> bool:

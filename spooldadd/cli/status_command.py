@@ -22,7 +22,7 @@ import sys
 
 from spooldadd import layout
 from spooldadd.cli import common
-from spooldadd.inspect import drops, holding, jobs, summary, travel, words, workers
+from spooldadd.inspect import drops, holding, jobs, rescue, summary, travel, words, workers
 from spooldadd.inspect.jobs import Job
 from spooldadd.inspect.listing import Listing
 from spooldadd.inspect.opening import open_places
@@ -126,7 +126,7 @@ def _print_all(
     screen = words.Screen(sys.stdout, os.environ)
     numbers = ", ".join(f"{counts[state]} {state}" for state in (layout.RUNNING, layout.WAITING, *jobs.FINISHED))
     print(screen.paint(words.show(places.root), "bold") + f": {numbers}")
-    for sentence in notices(places, nodes):
+    for sentence in [*notices(places, nodes), *rescue.notices(places, found, nodes)]:
         print(screen.paint(sentence, "yellow"))
     shown = _cut_waiting(found, limit)
     if shown:

@@ -6,7 +6,7 @@ import datetime
 import os
 
 from spooldadd import claim, layout, process
-from spooldadd.inspect import attempts, holding, output, tables, words
+from spooldadd.inspect import attempts, holding, output, rescue, tables, words
 from spooldadd.inspect.explanation import Explanation
 from spooldadd.inspect.hidden import hidden
 from spooldadd.inspect.job import Job
@@ -20,10 +20,12 @@ def explain(job: Job, now: datetime.datetime) -> Explanation:
     printed_bytes, line = _printed(job)
     supervision = _supervision(job)
     limits = _limits(job)
+    rescued = rescue.prospect(job.places, job.record_name, str(job.claim().get("node", "")), all_nodes(job.places))
     facts = {
         "running_s": round(ran_s, 3),
         "is_supervised": supervision[0],
         "supervision": supervision[1],
+        **({"takeover": rescued} if rescued else {}),
         "limits": limits,
         "printed_bytes": printed_bytes,
         "last_line": line,
@@ -34,6 +36,7 @@ def explain(job: Job, now: datetime.datetime) -> Explanation:
         ("since", holding.moment(since) if since else ""),
         ("signed by", words.show(job.claim().get("signed_by", ""))),
         ("supervisor", supervision[1]),
+        ("node", rescued),
         ("limits", ", ".join(_limit(key, value, ran_s) for key, value in limits.items()) or "none in its spec"),
         ("printed", words.size(printed_bytes)),
         ("last line", words.cut(words.show(line), 200)),

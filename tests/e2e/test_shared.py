@@ -86,6 +86,12 @@ def test_a_node_whose_locks_nobody_has_seen_is_not_taken_over_and_the_log_says_w
     until(lambda: "event=not-taken-over node=a" in shared.said(), "b says why not")
     assert "spooldadd recover --node a" in shared.said()
     assert path.exists()
+    job = path.name.rsplit(".", 2)[0]
+    for arguments in (["status"], ["explain", job], ["nodes"]):
+        done = shared.run(*arguments)
+        told = done.stdout + done.stderr
+        assert "nobody has seen a lock of `a`" in told, arguments
+        assert "spooldadd recover --node a" in told, arguments
     shared.run("recover", "--node", "a", "--watch", "0")
     assert result_of(shared.wait_finished("once"))["outcome"] == "lost"
 
