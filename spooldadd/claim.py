@@ -69,7 +69,7 @@ def take_new(places: Layout, record: str, holder: Holder) -> int:
         os.close(fd)
         raise FileExistsError(errno.EEXIST, "this lock file is somebody else's", path)
     try:
-        if not _try_lock(fd) or not _leads_to(path, fd):
+        if not try_lock(fd) or not _leads_to(path, fd):
             # Whoever removes stale locks came between our open and our lock, and removes it.
             raise BlockingIOError(errno.EAGAIN, "this lock file is new, and yet somebody took it", path)
         fields = {key: value for key, value in vars(holder).items() if value}
@@ -92,7 +92,7 @@ def take_existing(places: Layout, record: str) -> int | None:
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, LOCK_MODE)
         try:
-            if not _try_lock(fd):
+            if not try_lock(fd):
                 os.close(fd)
                 return None
         except OSError:
@@ -103,6 +103,13 @@ def take_existing(places: Layout, record: str) -> int | None:
         os.close(fd)  # its last holder removed it between our open and our lock
 
 
+def try_lock(fd: int) -> bool:
+    """Return whether we have the lock of this open file now. Raises: OSError."""
+    from filelock import lock_descriptor  # late: commands that only look at claims load this module, and take no lock
+
+    return lock_descriptor(fd, blocking=False)
+
+
 def is_held(places: Layout, record: str) -> bool:
     """Tell whether somebody holds the lease of this record now. Changes nothing."""
     try:
@@ -110,7 +117,7 @@ def is_held(places: Layout, record: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return not _try_lock(fd)
+        return not try_lock(fd)
     finally:
         os.close(fd)
 
@@ -147,12 +154,6 @@ def _read_lines(lines: list[str]) -> dict[str, object]:
         except ValueError:
             continue
     return table
-
-
-def _try_lock(fd: int) -> bool:
-    from filelock import lock_descriptor  # late: commands that only look at claims load this module, and take no lock
-
-    return lock_descriptor(fd, blocking=False)
 
 
 def _leads_to(path: str, fd: int) -> bool:

@@ -88,23 +88,23 @@ def test_a_missing_lock_file_is_made_again(places, leases):
 def test_a_lock_file_that_its_holder_removes_meanwhile_is_not_taken_for_the_right_one(places, leases, monkeypatch):
     """Between our open and our lock the last holder removed it: the lock that we got is of a file without a name."""
     leases.append(claim.take_existing(places, RECORD))
-    real, calls = claim.lock_descriptor, []
+    real, calls = claim.try_lock, []
 
-    def remove_first(fd, blocking):
+    def remove_first(fd):
         if not calls:
             os.unlink(places.lock(RECORD))
             os.close(leases.pop())
         calls.append(fd)
-        return real(fd, blocking=blocking)
+        return real(fd)
 
-    monkeypatch.setattr(claim, "lock_descriptor", remove_first)
+    monkeypatch.setattr(claim, "try_lock", remove_first)
     leases.append(claim.take_existing(places, RECORD))
     assert len(calls) == 2
     assert os.fstat(leases[0]).st_ino == os.stat(places.lock(RECORD)).st_ino
 
 
 def test_a_new_lock_file_that_somebody_else_locked_is_not_ours(places, monkeypatch):
-    monkeypatch.setattr(claim, "lock_descriptor", lambda _fd, blocking: False)
+    monkeypatch.setattr(claim, "try_lock", lambda _fd: False)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(BlockingIOError):
         claim.take_new(places, RECORD, HOLDER)
