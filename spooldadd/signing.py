@@ -116,8 +116,8 @@ def _principal(signed: Signed, fds: Sequence[int], signers: Signers) -> str:
     names = [name for line in found.stdout.decode("utf-8", "replace").splitlines() for name in line.split(",") if name]
     if found.returncode or not names:
         raise BadSignature(
-            f"is signed with a key that `{signers.allowed}` does not list, or not for now (`valid-before`, a certificate that "
-            "has run out); have it signed by somebody there"
+            f"is signed with a key that `{signers.allowed}` does not list, or not for now (`valid-before`, a "
+            "certificate that has run out); have it signed by somebody there"
         )
     revoked = ["-r", paths[2]] if len(paths) > 2 else []
     for name in names:
@@ -126,8 +126,8 @@ def _principal(signed: Signed, fds: Sequence[int], signers: Signers) -> str:
         if done.returncode == 0:
             return name
     raise BadSignature(
-        f"has a signature that does not hold ({_said(done, paths, signers)}): it was changed after it was signed, or signed for something "
-        "else, or by a key that is no longer allowed; sign it again"
+        f"has a signature that does not hold ({_said(done, paths, signers)}): it was changed after it was signed, or signed "
+        "for something else, or by a key that is no longer allowed; sign it again"
     )
 
 
