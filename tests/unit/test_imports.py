@@ -29,7 +29,8 @@ TYPED = {"dataclasses", "inspect", "typing", "tomllib", *READERS}
 ACTING = {"hashlib", *TYPED}
 MODELS = {
     "pydantic", "spooldadd.spec.models", "spooldadd.config.models", "importlib.metadata", "email", "subprocess", "json",
-    "socket", "shutil", "tempfile", "secrets", "hashlib", "urllib.parse", "random", "logging", "importlib.resources", "uuid", *TYPED,
+    "socket", "shutil", "tempfile", "secrets", "hashlib", "urllib.parse", "random", "logging", "importlib.resources",
+    "uuid", *TYPED,
 }  # fmt: skip
 MAILS = {"spooldadd.erroremail", "ssl", "smtplib", "uuid"}
 JOB = job_id()
