@@ -212,7 +212,8 @@ def _recover_held(context: Context, name: names.RecordName, lease: int) -> Found
     if claimed is None or _is_unstarted(holder, same_boot=same_boot):
         return _requeue(context, name)
     # The claim says where it ran, and not the lock file, which may be lost or damaged.
-    if here.boot_id == claimed.get("boot_id") and not context.strays.are_gone(context.places, str(name), context.log):
+    old_name = _name_of_old(name, claimed)
+    if here.boot_id == claimed.get("boot_id") and not context.strays.are_gone(context.places, old_name, context.log):
         return Found.ENDING
     return _file_lost(context, name, claimed)
 
@@ -243,8 +244,13 @@ def _runs_here(context: Context, name: names.RecordName, holder: claim.Holder, c
     """Tell whether anything of another node's record lives on this very machine. Of other machines nothing is known."""
     if context.spool.holder.boot_id != (claimed or {}).get("boot_id", holder.boot_id):
         return False
-    old_name = str((claimed or {}).get("taken_from", name))
-    return holder.has_live_process() or not context.strays.are_gone(context.places, old_name, context.log)
+    return holder.has_live_process() or not context.strays.are_gone(context.places, _name_of_old(name, claimed), context.log)
+
+
+def _name_of_old(name: names.RecordName, claimed: Mapping[str, object] | None) -> str:
+    """Return what the record was called when its job was started: a takeover that died half-way has left another name."""
+    taken_from = str((claimed or {}).get("taken_from", ""))
+    return taken_from if names.parse_record_name(taken_from) is not None else str(name)
 
 
 def _put_right(

@@ -43,7 +43,8 @@ def seize(
         if the_spool.sync:
             durable.sync_directory(places.running)
         if claimed is not None:
-            ours = {"token": own.token, "taken_from": str(name), "taken_over_by": the_spool.holder.node}
+            first = claimed.get("taken_from") or str(name)  # by that name its processes and its word for a mail are known
+            ours = {"token": own.token, "taken_from": first, "taken_over_by": the_spool.holder.node}
             record.write_claim(path, {**claimed, **ours}, sync=the_spool.sync)
     except OSError:
         os.close(lease)

@@ -18,7 +18,7 @@ FINISHED = (layout.DONE, layout.FAILED)
 _ORDER = (
     "job", "name", "queue", "state", "outcome", "reason", "exit_code", "signal", "attempt", "node", "owner", "signed_by",
     "submitted_at", "claimed_at", "started_at", "finished_at", "next_attempt_at", "duration_s", "cpu_s", "max_rss_bytes",
-    "held", "source", "supervisor_pid", "job_pid", "workdir", "kept",
+    "held", "source", "came_from", "job_there", "supervisor_pid", "job_pid", "workdir", "kept",
 )  # fmt: skip
 _FROM_CLAIM = ("queue", "node", "signed_by", "submitted_at", "claimed_at", "source")
 
@@ -147,9 +147,17 @@ class Job:
             found["attempt"] = self.attempt()
         if self.is_held:
             found["held"] = True
+        if self.is_finished:
+            found |= self._came_from()
         found.pop("schema", None)
         order = {key: place for place, key in enumerate(_ORDER)}
         return {key: tables.plain(found[key]) for key in sorted(found, key=lambda key: order.get(key, len(order)))}
+
+    def _came_from(self) -> Table:
+        """Of a record that arrived from another spool: of which node it was collected or sent, and what the job is there."""
+        came = tables.read(os.path.join(self.path, layout.MANIFEST)) or {}
+        node = came.get("address") or came.get("node")
+        return {"came_from": node, "job_there": came.get("job")} if node else {}
 
     def _current(self, name: str) -> Table:
         """A record between two attempts shows the last one; a running one never shows an earlier one's files."""

@@ -70,7 +70,9 @@ def test_a_spec_and_its_files_reach_every_node_and_their_records_come_back_once(
         assert result_of(record)["node"] == name
     assert world.master.run("collect", "--all").stdout == ""
     shown = json.loads(world.master.run("status", "--node", "n2", "--json").stdout)["jobs"]
-    assert [(job["job"], job["node"]) for job in shown if job["name"] == "all"] == [(dict(arrived)["n2"], "n2")]
+    (found,) = (job for job in shown if job["name"] == "all")
+    assert (found["job"], found["node"], found["job_there"]) == (dict(arrived)["n2"], "n2", dict(arrived)["n2"])
+    assert found["came_from"]
 
 
 def test_the_least_busy_of_the_nodes_that_live_gets_the_spec(world, spec):
@@ -174,6 +176,8 @@ def test_a_node_that_allows_only_rsync_is_watched_pushed_to_and_collected_from(w
     assert record.name == job
     assert job in world.master.run("collect", "restricted:/").stdout.split()
     assert (world.master.spool / "done" / job / "manifest.toml").exists()
+    shown = json.loads(world.master.run("status", job, "--json").stdout)
+    assert ("restricted" in shown["came_from"], shown["job_there"]) == (True, job)
     assert job not in world.master.run("collect", "n3").stdout.split()
 
 

@@ -297,6 +297,26 @@ def test_what_a_lost_attempt_left_running_is_ended_before_another_begins(bench, 
     assert "left-processes" in bench.log.names()
 
 
+def test_what_a_half_done_takeover_renamed_is_ended_by_the_name_that_it_was_started_under(bench, monkeypatch):
+    """The node that was taken for lost is back: its job lives on, and knows of no other name."""
+    monkeypatch.setattr(strays, "STRAYS_S", 0.0)
+    claimed = orphan(bench, *DEAD)
+    started_as = "a.20261121T100000Z.bcdfg.1.zzzzz"
+    claim_path = Path(claimed.path, "claim.toml")
+    claim_path.write_text(f'{claim_path.read_text()}taken_from = "{started_as}"\ntaken_over_by = "there"\n')
+    context = recovery.Context(
+        spool.open_spool(str(bench.root), Holder("here", "boot-1", 10, 100)), bench.log, lambda _path: bench.policy
+    )
+    marker = strays.claim_mark(bench.places.id, started_as)
+    stray = subprocess.Popen(["cat"], stdin=subprocess.PIPE, env={"SPOOLDADD_CLAIM": marker, "PATH": os.environ["PATH"]})
+    while strays.find(bench.places, started_as) != [stray.pid]:
+        pass
+    assert recover(context, claimed.record) is Found.ENDING
+    assert stray.wait() in (-9, -15)
+    assert recover(context, claimed.record) is Found.LOST
+    stray.stdin.close()
+
+
 def test_a_record_that_a_job_replaced_by_a_file_is_filed_with_the_reason_and_told_once(bench):
     """It was tried again at every look, and the log was told of it each time."""
     claimed = bench.claim()
