@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 
 from spooldadd import account, owning, planning, requesting, serving, spool, synced, trust
 from spooldadd.cli.common import spool_path
@@ -36,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until the end."""
+    # What follows reads the configuration and the spool. Python's own answer to Ctrl-C waits until a call on a hung share
+    # has returned; the kernel's does not. `serving` takes over the signals.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     root = spool_path(options, options.directory)
     worker, log = make_worker(options, root)
     serving.serve(worker, log, reread=lambda: make_worker(options, root))

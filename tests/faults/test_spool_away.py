@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -147,3 +148,30 @@ def test_a_spool_that_was_deleted_keeps_no_job_and_no_supervisor(node: Node):
     shutil.rmtree(node.spool)
     until(lambda: "was deleted" in node.said(), "its supervisor says so", 300)
     until(lambda: not processes_of(node.work), "nothing is left of it", 60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_hangs_at_its_start_ends_at_a_signal(node: Node, number: int):
+    """A call on a hung share ends only where the kernel's own answer to the signal stands: Python's waits for the call."""
+    marked = node.spool / ".spool" / "format.toml"
+    marked.unlink()
+    os.mkfifo(marked)  # nobody writes: to read it hangs
+    command = [*node.command, "worker", str(node.spool)]
+    worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=node.environ)
+    until(lambda: _is_asleep_in_open(worker.pid), "it hangs")
+    caught = int(_status(worker.pid, "SigCgt"), 16)
+    assert not caught & (1 << (number - 1)), "it would wait for the call"
+    worker.send_signal(number)
+    assert worker.wait(60) == -number
+
+
+def _status(pid: int, field: str) -> str:
+    text = Path("/proc", str(pid), "status").read_text()
+    return next(line.split()[1] for line in text.splitlines() if line.startswith(f"{field}:"))
+
+
+def _is_asleep_in_open(pid: int) -> bool:
+    """In `openat`, of a fifo without a writer. Source: proc_pid_syscall(5)."""
+    return Path("/proc", str(pid), "wchan").read_text() in ("wait_for_partner", "fifo_open") or (
+        _status(pid, "State") == "S" and Path("/proc", str(pid), "syscall").read_text().startswith("257 ")
+    )
