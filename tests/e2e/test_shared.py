@@ -127,6 +127,45 @@ def test_a_stopped_worker_whose_supervisor_holds_the_lease_keeps_its_job(shared:
     assert len(shared.records("failed", "other")) == 1
 
 
+def test_a_whole_node_that_was_stopped_for_longer_than_the_lease_goes_on_and_files_its_job_once(shared: Node) -> None:
+    """As a virtual machine that is paused: all of its processes stand still, and the kernel keeps their locks."""
+    ran, gate = shared.spool.parent / "ran", shared.spool.parent / "gate"
+    serve(shared, "b")
+    worker = serve(shared, "a")
+    until(lambda: proofs(shared, "b").get("a") == "shared", "b has seen the lock of a")
+    (shared.spool / "@a").mkdir(exist_ok=True)
+    script = f"echo $$ >> {ran}; until test -e {gate}; do sleep 0.05; done"
+    (shared.spool / "@a" / "once.toml").write_text(f"command = {script!r}\nrestartable = true\n")
+    until(ran.exists, "it runs")
+    (path,) = shared.records("running", "once")
+    until(lambda: all(pid for pid, _start in processes(shared, path)), "its supervisor has noted it")
+    stopped = [worker.pid, *(pid for pid, _start in processes(shared, path)), *children(worker.pid)]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        before = entry(shared, "b")["heartbeat"]
+        until(lambda: entry(shared, "b")["heartbeat"] > before + 20, "b has looked for three times the lease")
+        assert path.exists()
+        assert "its lease is held" not in shared.run("explain", path.name.rsplit(".", 2)[0]).stdout  # its worker's lock, too
+        again = serve(shared, "a")  # the same name on the same machine: it finds the lease held
+        assert path.exists()
+        again.terminate()
+        assert again.wait(60) == 0
+    finally:
+        for pid in reversed(stopped):
+            os.kill(pid, signal.SIGCONT)
+    gate.touch()
+    result = result_of(shared.wait_finished("once"))
+    assert (result["outcome"], result["node"], result["attempt"]) == ("success", "a", 1)
+    until(lambda: not shared.records("running"), "nothing is left over")
+    assert (len(ran.read_text().split()), len(shared.records("done", "once"))) == (1, 1)
+    assert "event=taken-over" not in shared.said()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for path in Path("/proc", str(pid), "task").glob("*/children") for child in path.read_text().split()]
+
+
 def test_a_worker_of_another_machine_with_our_name_is_refused_while_that_one_moves(shared: Node) -> None:
     worker = serve(shared, "a")
     until(lambda: entry(shared, "a"), f"it has said who it is\n{shared.said()}")
