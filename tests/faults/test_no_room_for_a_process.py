@@ -5,12 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import site
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from spooldadd.tomltext import dumps
 from tests.faults.bench import LINE, Bench
 from tests.faults.steps import ONCE, run_attempt
-from tests.support import result_of
+from tests.support import Node, result_of, until
 
 
 @pytest.fixture
@@ -106,3 +113,64 @@ def test_a_spec_on_a_bad_sector_is_filed_with_what_the_disk_said(bench: Bench):
     (record,) = (bench.spool_path / "failed").iterdir()
     assert "cannot be read: Input/output error" in result_of(record)["reason"]
     assert (record / "spec.toml").read_text() == ONCE
+
+
+# Takes all processes that its user may have, and gives them back when the gate opens.
+HOG = """
+import os, sys, time
+def wait():
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.05)
+try:
+    while True:
+        if os.fork() == 0:
+            wait()
+            os._exit(0)
+except BlockingIOError:
+    open(sys.argv[1] + ".up", "w").close()
+wait()
+"""
+
+
+@pytest.fixture
+def poor() -> Iterator[Node]:
+    """A worker of a user who may have 16 processes, and has no others."""
+    python, package = "/usr/bin/python3", Path(__file__).resolve().parents[2]
+    path = ":".join([str(package), *site.getsitepackages()])
+    uid = str(60_000 + os.getpid() % 5_000)
+    user = ["setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "prlimit", "--nproc=16"]
+    own = {"PYTHONPATH": path, "HOME": "/nonexistent", "SPOOLDADD_INTAKE__SETTLE": "0s", "PYTHONDONTWRITEBYTECODE": "1"}
+    proof = [*user, python, "-c", "import sys, spooldadd.worker; print(sys.version_info[:2])"]
+    try:
+        proven = subprocess.run(proof, env={**os.environ, **own}, capture_output=True, text=True, check=False, cwd="/")
+    except OSError:
+        pytest.skip("needs the capability to start programs as another user (root, setpriv, prlimit)")
+    if os.geteuid() or proven.stdout.strip() != str(sys.version_info[:2]):
+        pytest.skip("needs the capability to start programs as another user (root, setpriv, prlimit)")
+    root = Path(tempfile.mkdtemp(prefix="spooldadd-test-"))
+    node = Node(root, environ=own)
+    try:
+        for each in (root, *root.rglob("*")):
+            os.chown(each, int(uid), int(uid))
+        node.command = [*user, python, "-m", "spooldadd"]
+        yield node
+    finally:
+        node.close()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def test_a_user_who_has_no_process_left_loses_no_job(poor: Node):
+    """What one job takes, the others wait for."""
+    gate = poor.spool.parent / "gate"
+    worker = poor.start("--jobs", "3")
+    poor.drop("hog.toml", dumps({"command": ["/usr/bin/python3", "-c", HOG, str(gate)]}))
+    until(Path(f"{gate}.up").exists, "it has taken all")
+    for number in range(3):
+        poor.drop(f"ok{number}.toml", "command = ['true']\n")
+    said = until(lambda: "out of processes or memory" in poor.said() and poor.said(), "somebody says what is missing")
+    assert all(poor.finished(f"ok{number}") is None for number in range(3)), said
+    gate.touch()
+    for name in ("hog", "ok0", "ok1", "ok2"):
+        result = result_of(poor.wait_finished(name))
+        assert (result["outcome"], result["attempt"]) == ("success", 1)
+    assert worker.poll() is None
