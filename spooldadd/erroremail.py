@@ -669,7 +669,7 @@ def parse_mailboxes(text: str) -> List[Mailbox]:
     if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", text):
         raise ValueError(f"`{one_line(text)}` has control characters")
     found = []
-    for name, address in email.utils.getaddresses([text]):
+    for name, address in email.utils.getaddresses([text] if text.strip() else []):  # of "", old ones find one
         local, at, domain = address.rpartition("@")
         if not at:
             local, domain = address, ""
