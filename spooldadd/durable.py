@@ -9,7 +9,6 @@ If we die here: a temporary name (`.tmp-…`) beside the target; whoever owns th
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import time
@@ -216,6 +215,8 @@ def rename_new(source: str, target: str) -> None:
 
 def _rename_no_replace(source: bytes, target: bytes) -> int:
     """Return 0 or the error's number. Source: renameat2(2)."""
+    import ctypes  # late: those who read load this module, and that one takes 3 ms
+
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         done = libc.renameat2(AT_FDCWD, source, AT_FDCWD, target, RENAME_NOREPLACE)

@@ -23,9 +23,9 @@ COSTS = {
     "urllib.parse": 4, "json": 4, "typing": 4, "socket": 3, "ctypes": 3, "shutil": 3, "hashlib": 3, "yaml": 20,
     "redis": 90, "psutil": 10, "uuid": 3, "random": 3, "multiprocessing": 20, "concurrent.futures": 7, "unittest": 30,
 }  # fmt: skip
-# What the readers of records and claims need, and what the models of the configuration bring along.
-READERS = {"ctypes"}
-TYPED = {"dataclasses", "inspect", "typing", "tomllib", *READERS}
+# What those need who act on records, and what the models of the configuration bring along.
+READERS: set[str] = set()
+TYPED = {"dataclasses", "inspect", "typing", "tomllib", "ctypes"}
 ACTING = {"hashlib", *TYPED}
 MODELS = {
     "pydantic", "spooldadd.spec.models", "spooldadd.config.models", "importlib.metadata", "email", "subprocess", "json",
