@@ -19,6 +19,7 @@ examples:
   spooldadd push nightly.toml web-1:/srv/spool/@web-2   # into the directory for one node of a spool that many share
   spooldadd push backfill.py web-1 -- --day 2026-11-20
   spooldadd push nightly.toml web-1 --wait && echo loaded
+  spooldadd push nightly.toml web-1 --follow    # its output, as it is printed there; exits as the job did
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from spooldadd import forms, layout
-from spooldadd.cli import moments, spec_files
+from spooldadd.cli import moments, push_following, spec_files
 from spooldadd.cli.common import UsageError, add_json, print_json, say
 from spooldadd.config import Config
 from spooldadd.preparing import Prepared
@@ -57,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     spec_files.add_variables(parser)
     spec_files.add_changes(parser)
     parser.add_argument("--wait", action="store_true", help="wait for the end on each node; exit 1 where a job failed")
+    parser.add_argument(
+        "--follow", action="store_true", help="of one job on one node: print its output; exit as the job did"
+    )
     parser.add_argument("--timeout", metavar="TIME", type=moments.duration, help="wait no longer than this")
     add_json(parser)
 
@@ -74,8 +78,12 @@ def run(options: argparse.Namespace) -> int:
     chosen, standings = _chosen(options, rsync, targets)
     if chosen is None:
         return _nobody(options, standings)
+    if options.follow:
+        push_following.refuse_many(len(prepared), len(chosen))
     loads = [Load(one.source, one) for one in prepared]
     found = pushing.push_all(rsync, loads, chosen, lambda done: _say(done, is_json=options.json))
+    if options.follow:
+        return push_following.follow(rsync, found[0], options.timeout) if found[0].state == pushing.ARRIVED else 1
     is_whole = all(delivery.state == pushing.ARRIVED for delivery in found)
     ends = _wait(rsync, found, options) if options.wait else {}
     if options.json:
@@ -112,8 +120,10 @@ def _refuse_contradictions(options: argparse.Namespace, words: list[str]) -> Non
         raise UsageError(f"`--all` means every node of the configuration, so `{words[0]}` is too much")
     if not (words or options.all or options.least_busy or options.labels):
         raise UsageError("name a node, or use `--all` or `--least-busy`")
-    if options.timeout is not None and not options.wait:
-        raise UsageError("`--timeout` says how long to wait; use it with `--wait`")
+    if options.timeout is not None and not (options.wait or options.follow):
+        raise UsageError("`--timeout` says how long to wait; use it with `--wait` or `--follow`")
+    if options.follow and options.json:
+        raise UsageError("`--follow` prints what the job prints; use `--wait` with `--json`")
 
 
 def _targets(options: argparse.Namespace, config: Config, words: list[str]) -> list[Target]:

@@ -111,14 +111,30 @@ class Rsync:
         """Do as `ask` does, for as long as it takes. Raises: Unreachable."""
         return self._ask(target, arguments, None)
 
+    def stream(self, target: Target, *arguments: str, timeout_s: float | None = None) -> int | None:
+        """Do the same, and let it write to our own streams; return its exit code, or None after this time.
+
+        Raises: Unreachable where it cannot be started.
+        """
+        command = self._command(target, arguments)
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False, env=self._environ(), timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+        except OSError as error:
+            raise Unreachable(f"`{command[0]}` cannot be started: {error.strerror}") from error
+        return done.returncode
+
     def _ask(self, target: Target, arguments: Iterable[str], timeout_s: float | None) -> Answer:
+        return _run(self._command(target, arguments), b"", self._environ(), timeout_s)
+
+    def _command(self, target: Target, arguments: Iterable[str]) -> list[str]:
         if not target.host and target.command == COMMAND:  # the very program that asks, wherever it is installed
-            command = [sys.executable, "-I", "-c", START, PACKAGE_PARENT, "--spool", target.path, *arguments]
-            return _run(command, b"", self._environ(), timeout_s)
+            return [sys.executable, "-I", "-c", START, PACKAGE_PARENT, "--spool", target.path, *arguments]
         if not target.host:
-            return _run(["/bin/sh", "-c", target.on_host(*arguments)], b"", self._environ(), timeout_s)
+            return ["/bin/sh", "-c", target.on_host(*arguments)]
         host = target.host.replace("[", "").replace("]", "")  # rsync wants them around an address, ssh does not
-        return _run([*self.shell_words(), host, target.on_host(*arguments)], b"", self._environ(), timeout_s)
+        return [*self.shell_words(), host, target.on_host(*arguments)]
 
     def shell_words(self) -> list[str]:
         """Return the ssh command, as words."""

@@ -146,6 +146,21 @@ def test_a_directory_of_this_machine_is_waited_for_though_no_path_names_the_prog
     assert (done.returncode, "done" in done.stderr) == (0, True), done.stderr
 
 
+def test_who_pushes_may_see_what_the_job_prints_and_exits_as_it_does(world, spec):
+    path = spec("seen", 'command = "echo first; sleep 0.5; echo second; exit 7"\n')
+    done = world.master.run("push", path, "n1", "--follow", check=False)
+    assert done.returncode == 7, done.stderr
+    assert done.stdout.splitlines()[1:] == ["first", "second"]
+    good = spec("fine", 'command = "echo well"\n')
+    assert world.master.run("push", good, "n1", "--follow", "--timeout", "1m").stdout.endswith("well\n")
+    slow = world.master.run(
+        "push", spec("slow", 'command = "sleep 5"\n'), "n1", "--follow", "--timeout", "10ms", check=False
+    )
+    assert slow.returncode == 5
+    many = world.master.run("push", good, "n1", "n2", "--follow", check=False)
+    assert (many.returncode, "one node" in many.stderr) == (2, True)
+
+
 def test_what_cannot_be_reached_is_named_with_the_remedy_and_the_others_do_not_suffer(world, spec, tmp_path):
     path = spec("partly", 'command = "true"\n')
     world.server.know("other_key.pub")
