@@ -29,7 +29,7 @@ from typing import Final
 
 from filelock import FileLock
 
-from spooldadd import durable
+from spooldadd import durable, locking
 from spooldadd.environment import edits, manifest, ready
 from spooldadd.environment.blobs import GRACE_S, Pruned
 from spooldadd.environment.installers import Place
@@ -141,10 +141,11 @@ class Environments:
         except FileNotFoundError:
             return True
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not locking.try_lock(fd):
+                return False
             if os.path.samestat(os.fstat(fd), os.stat(marker)):
                 self._put_away(key)
-        except (BlockingIOError, FileNotFoundError):
+        except FileNotFoundError:
             return False
         finally:
             os.close(fd)
@@ -255,12 +256,11 @@ def _is_locked(path: str) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        return not locking.try_lock(fd)
+    except OSError:  # no locks there: in doubt somebody does
         return True
     finally:
         os.close(fd)
-    return False
 
 
 def _is_left(path: str) -> bool:
@@ -270,8 +270,7 @@ def _is_left(path: str) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return bool(os.listdir(fd)) or time.time() - os.fstat(fd).st_mtime > GRACE_S
+        return locking.try_lock(fd) and (bool(os.listdir(fd)) or time.time() - os.fstat(fd).st_mtime > GRACE_S)
     except OSError:
         return False
     finally:

@@ -17,28 +17,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import cached_node
 from tests.e2e.environment_index import Index, wheel
 from tests.e2e.environment_web import Web
 from tests.support import processes_of, result_of, until
 
 pytestmark = pytest.mark.slow
 
-SETTLE_S = 0.3
+cache, node, SETTLE_S = cached_node.cache, cached_node.node, cached_node.SETTLE_S
 SHOW = 'command = ["cat", "data.csv"]\n[[files]]\nsource = "in/data.csv"\n'
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    path = tmp_path_factory.mktemp("cache")
-    yield path
-    for place, _, _ in os.walk(path):
-        os.chmod(place, 0o700)
-
-
-@pytest.fixture
-def node(make_node, cache):
-    environ = {"SPOOLDADD_CACHE_DIR": str(cache), "SPOOLDADD_INTAKE__SETTLE": f"{SETTLE_S}s"}
-    return make_node(environ=environ)
 
 
 @pytest.fixture

@@ -12,26 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import cached_node
 from tests.e2e.environment_index import Index
 from tests.e2e.environment_web import Web
 from tests.support import result_of, until
 
-SETTLE_S = 0.3
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """One cache for all: an environment takes a second to build."""
-    path = tmp_path_factory.mktemp("cache")
-    yield path
-    for place, _, _ in os.walk(path):
-        os.chmod(place, 0o700)
-
-
-@pytest.fixture
-def node(make_node, cache):
-    environ = {"SPOOLDADD_CACHE_DIR": str(cache), "SPOOLDADD_INTAKE__SETTLE": f"{SETTLE_S}s"}
-    return make_node(environ=environ)
+cache, node, SETTLE_S = cached_node.cache, cached_node.node, cached_node.SETTLE_S
 
 
 @pytest.fixture(scope="module")
