@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from spooldadd import durable
 from spooldadd.config import Config
 from spooldadd.layout import Layout
+from spooldadd.problems import visible
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 # A sentence names this many of the files that it is about.
@@ -59,7 +60,7 @@ def failed(name: str, sentence: str, remedy: str) -> Check:
 
 def listed(names: Sequence[str]) -> str:
     """Name the first few."""
-    shown = ", ".join(f"`{durable.printable(name)}`" for name in names[:NAMED])
+    shown = ", ".join(f"`{visible(durable.printable(name))}`" for name in names[:NAMED])
     return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
 
 
