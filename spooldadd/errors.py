@@ -27,6 +27,10 @@ class ClaimLost(SpooldaddError):
     """Nobody must act: the record went to another claimer, so this one stops touching it at once."""
 
 
+class TakenBefore(ClaimLost):
+    """Nobody must act: it was gone before the claim began, so nothing was made for it either."""
+
+
 class SpoolError(SpooldaddError):
     """The host must act, perhaps later: the spool cannot be used now. The spec stays where it is."""
 

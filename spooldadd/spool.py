@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from spooldadd import claim, durable, filing, layout, mark, names, origin, record
-from spooldadd.errors import ClaimLost, SpoolError
+from spooldadd.errors import ClaimLost, SpoolError, TakenBefore
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class Spool:
         try:
             return os.lstat(os.path.join(self.places.root, source)).st_ctime
         except FileNotFoundError as error:
-            raise ClaimLost(f"`{source}` is no longer in `{self.places.root}`: somebody else has it") from error
+            raise TakenBefore(f"`{source}` is no longer in `{self.places.root}`: somebody else has it") from error
         except OSError as error:
             raise self.trouble(error) from error
 

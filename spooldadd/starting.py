@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from spooldadd import spool
 from spooldadd.backlog import Entry
 from spooldadd.crew import Crew
-from spooldadd.errors import ClaimLost, Outdated, SpoolError
+from spooldadd.errors import ClaimLost, Outdated, SpoolError, TakenBefore
 from spooldadd.launching import Launching, NotQuiet, Refused
 from spooldadd.log import Log
 from spooldadd.plan import Plan
@@ -61,7 +61,8 @@ class Starting:
         except ClaimLost as error:
             self.sources.forget(entry)
             self.sharing.lost_claim()
-            self.log.debug("claim-lost", job=entry.key, reason=str(error))
+            if not isinstance(error, TakenBefore):  # our list was old: that cost a look
+                self.log.debug("claim-lost", job=entry.key, reason=str(error))
         except NoRoom:
             self.queueing.put_off(entry, time.monotonic() + NO_ROOM_S)
         except (SpoolError, OSError):
