@@ -85,9 +85,17 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; return its exit code."""
+    """Run one command; return its exit code. Without arguments it is this process's own, and the process ends with it."""
+    if arguments is not None:
+        return _run(arguments)
+    try:
+        return _run(sys.argv[1:])
+    finally:
+        gc.freeze()  # or the interpreter looks through all that lives for garbage at its end: a tenth of a heavy command
+
+
+def _run(words: list[str]) -> int:
     _open_standard_streams()
-    words = sys.argv[1:] if arguments is None else arguments
     parser = global_parser()
     options = parser.parse_args(words)
     if options.command is None:
