@@ -1,4 +1,4 @@
-"""Many workers, one queue: jobs of `/bin/true` a second, and how many claims are lost to another worker.
+"""Many workers, one queue: jobs of `/bin/true` a second, and how many claims are lost to another worker once they began.
 
     python -m tests.bench.many_workers [WORKERS [JOBS]]
 
@@ -23,18 +23,20 @@ SPEC = 'command = ["/bin/true"]\n'
 ENVIRON = {"SPOOLDADD_INTAKE__SETTLE": "0s", "SPOOLDADD_INTAKE__SCAN_INTERVAL": "3s", "SPOOLDADD_TAKEOVER__AFTER": "30s"}
 
 
-def run(workers: int, jobs: int) -> tuple[float, float]:
-    """Return jobs a second and the part of claims that were lost."""
+def run(workers: int, jobs: int) -> tuple[float, float, float]:
+    """Return how long it took until all had started and met, jobs a second, and the part of claims that were lost."""
     root = Path(tempfile.mkdtemp(prefix="spooldadd-bench-"))
     node = Node(root, environ=ENVIRON, kind=mark.SHARED, durability="process", settle=None)
     try:
         (node.spool / "paused").touch()
+        began = time.monotonic()
         for number in range(workers):
             start(node, f"node-{number}")
         until(lambda: node.said().count("event=worker-started") == workers, "all have started", 300)
         until(
             lambda: len(list((node.spool / ".spool" / "proofs").glob("*.toml"))) == workers or workers == 1, "all met", 300
         )
+        start_s = time.monotonic() - began
         staging = root / "staging"
         staging.mkdir()
         for number in range(jobs):
@@ -47,8 +49,9 @@ def run(workers: int, jobs: int) -> tuple[float, float]:
         took_s = time.monotonic() - began
         said = node.said()
         lost, claimed = len(re.findall("event=claim-lost", said)), len(re.findall("event=claimed", said))
-        assert claimed == jobs, (claimed, jobs)
-        return jobs / took_s, lost / (claimed + lost)
+        names = [entry.name.split(".")[0] for state in ("done", "failed") for entry in (node.spool / state).iterdir()]
+        assert claimed == len(names) == len(set(names)) == jobs, (claimed, len(names), len(set(names)), jobs)
+        return start_s, jobs / took_s, lost / (claimed + lost)
     finally:
         node.close()
         shutil.rmtree(root, ignore_errors=True)
@@ -68,10 +71,10 @@ def start(node: Node, name: str) -> None:
 def main(arguments: list[str]) -> None:
     """Measure one worker, then many."""
     workers, jobs = ([int(argument) for argument in arguments] + [40, 2000][len(arguments) :])[:2]
-    print(f"{'workers':>8} {'jobs/s':>8} {'lost claims':>12}")
+    print(f"{'workers':>8} {'start s':>8} {'jobs/s':>8} {'lost claims':>12}")
     for count in (1, workers):
-        rate, lost = run(count, jobs)
-        print(f"{count:8d} {rate:8.0f} {lost:12.1%}", flush=True)
+        start_s, rate, lost = run(count, jobs)
+        print(f"{count:8d} {start_s:8.1f} {rate:8.0f} {lost:12.1%}", flush=True)
 
 
 if __name__ == "__main__":
