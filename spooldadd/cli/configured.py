@@ -6,6 +6,8 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from spooldadd.cli import import_quickly
+
 if TYPE_CHECKING:
     from spooldadd.claim import Holder
     from spooldadd.config import Config
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
 
 def load_config(options: argparse.Namespace, root: str | None) -> Config:
     """Return the configuration that holds for this spool, options on top. Raises: ConfigError."""
-    from spooldadd.config import find_config, load  # late: a command that turns out to need none does not wait for it
+    import_quickly("spooldadd.config")  # late: a command that turns out to need none does not wait for it
+    from spooldadd.config import find_config, load
 
     path = getattr(options, "config", None) or find_config(root, environ=os.environ, uid=os.getuid())
     overrides = {"jobs": getattr(options, "jobs", None), "node": getattr(options, "node", None)}
