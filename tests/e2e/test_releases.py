@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import spooldadd
+from tests.e2e import mail_node
 from tests.support import SPOOLDADD, Node, result_of, until
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -132,14 +133,31 @@ def test_spool_of_an_earlier_release_is_read_and_served(make_node: Callable[...,
         (node.spool / state).mkdir(exist_ok=True)
     (node.spool / ".spool" / "locks").mkdir(exist_ok=True)
     shown = json.loads(node.run("status", "--json", "--all").stdout)
-    assert {job["name"]: (job["state"], job["outcome"]) for job in shown["jobs"] if job["state"] != "waiting"} == {
+    assert {
+        job["name"]: (job["state"], job["outcome"])
+        for job in shown["jobs"]
+        if "outcome" in job and job["state"] != "waiting"
+    } == {
         "good": ("done", "success"),
+        "came": ("done", "success"),
         "bad": ("failed", "exit"),
         "wrong": ("failed", "invalid"),
     }
     assert node.run("logs", "good").stdout == "hello\n"
     assert "exit code 3" in node.run("explain", "bad").stdout
     assert "etl-1" in node.run("nodes", "--watch", "0s").stdout
+    (came,) = (job for job in shown["jobs"] if job["name"] == "came")
+    assert (came["came_from"], came["job_there"]) == ("far-1:/var/spool/spooldadd", came["job"])
+    assert json.loads(node.run("nodes", "--watch", "0s", "--json").stdout)["nodes"][0]["locks"] == "shared"
+    mail_node.configure(node)
+    node.run("recover", "--node", "etl-1", "--force-dead")
+    assert result_of(node.finished("lost"))["outcome"] == "lost"
+    assert not (node.spool / ".spool" / "locks" / "lost.20261121T231557Z.m5w9d.1.t6k2p.lock").exists()
     node.drain()
+    until(lambda: {"bad", "lost"} <= _told(node), "both are told")
     assert result_of(node.finished("again"))["attempt"] == 2
     assert tomllib.loads((node.finished("again") / "attempts" / "1" / "result.toml").read_text())["outcome"] == "exit"
+
+
+def _told(node: Node) -> set[str]:
+    return {word for mail in mail_node.mails(node) for word in mail["Subject"].replace("`", " ").replace(":", " ").split()}
