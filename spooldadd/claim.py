@@ -15,6 +15,7 @@ If we die here: a lock file that nobody holds. With a record it is what recovery
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import tomllib
 from dataclasses import dataclass
@@ -54,12 +55,16 @@ class Holder:
 _NUMBERS = frozenset(name for name, kind in Holder.__annotations__.items() if kind == "int")
 
 
-def take_new(places: Layout, record: str, holder: Holder) -> int:
+def take_new(places: Layout, record: str, holder: Holder, spares: list[str] | None = None) -> int:
     """Make the lock file of a record that does not exist yet, and take its lease; return the descriptor.
 
-    Raises: OSError; then no lock file is left.
+    One of `spares` that can be used is taken out and gets the name. Raises: OSError; then no lock file is left.
     """
     path = places.lock(record)
+    while spares:
+        lease = _take_spare(spares.pop(), path, holder)
+        if lease is not None:
+            return lease
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     try:
         fd = os.open(path, flags | os.O_EXCL, LOCK_MODE)
@@ -72,14 +77,40 @@ def take_new(places: Layout, record: str, holder: Holder) -> int:
         if not try_lock(fd) or not _leads_to(path, fd):
             # Whoever removes stale locks came between our open and our lock, and removes it.
             raise BlockingIOError(errno.EAGAIN, "this lock file is new, and yet somebody took it", path)
-        fields = {key: value for key, value in vars(holder).items() if value}
-        durable.write_all(fd, flat(fields).encode())
+        durable.write_all(fd, _fields_of(holder))
     except OSError:
         if _leads_to(path, fd):
             durable.unlink_if_there(path)
         os.close(fd)
         raise
     return fd
+
+
+def _take_spare(spare: str, path: str, holder: Holder) -> int | None:
+    """Take the lease of a lock file that nobody needs, and give it this name; None where that cannot be done.
+
+    If we die here: a spare whose supervisor removes it, or a lock file that nobody holds.
+    """
+    try:
+        fd = os.open(spare, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # its supervisor had waited for too long, and removed it
+        return None
+    try:
+        if lock_descriptor(fd, blocking=False):  # else something that its job has left behind still holds it
+            os.ftruncate(fd, 0)
+            durable.write_all(fd, _fields_of(holder))
+            os.rename(spare, path)
+            if _leads_to(path, fd):
+                return fd
+    except OSError:
+        pass
+    os.close(fd)
+    return None
+
+
+@functools.lru_cache(maxsize=4)
+def _fields_of(holder: Holder) -> bytes:
+    return flat({key: value for key, value in vars(holder).items() if value}).encode()
 
 
 def take_existing(places: Layout, record: str) -> int | None:

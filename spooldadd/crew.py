@@ -38,7 +38,7 @@ LEAVE_S = 2.0
 class Report:
     """What a supervisor says when it has filed an attempt; `is_gone` where it ended without a word.
 
-    `is_told` says that word was left for the notifier.
+    `is_told` says that word was left for the notifier; `spare` is a lock file that may be used again.
     """
 
     record: str
@@ -46,6 +46,7 @@ class Report:
     outcome: str = ""
     is_gone: bool = False
     is_told: bool = False
+    spare: str = ""
 
 
 @dataclass
@@ -184,7 +185,7 @@ class Crew:
         entry.record, entry.idle_since = None, time.monotonic()
         self._idle.append(fd)
         said = marshal.loads(data)
-        return [Report(record, said["state"], said["outcome"], is_told=said["told"])]
+        return [Report(record, said["state"], said["outcome"], is_told=said["told"], spare=said["spare"])]
 
     def _close(self, fd: int) -> None:
         channel = self._supervisors.pop(fd).channel

@@ -120,7 +120,8 @@ def look(path: str) -> Look | None:
         writer = has_writer(fd)
         if is_bundle:
             return _look_into(fd, writer)
-        return Look(os.fstat(fd), os.read(fd, MAX_SPEC_BYTES + 1), writer)
+        status = os.fstat(fd)
+        return Look(status, os.read(fd, min(status.st_size, MAX_SPEC_BYTES) + 1), writer)
     except OSError as error:
         return _refused(status, error)
     finally:

@@ -36,6 +36,7 @@ from spooldadd.notices import Notices
 from spooldadd.placement import NOTHING, Offer, Place, objections
 from spooldadd.plan import Plan
 from spooldadd.planning import make_plan, policy
+from spooldadd.repeats import Repeats
 from spooldadd.spec import InvalidSpec, Peek, Spec, parse_file, peek, peek_script
 from spooldadd.synced import Synced, is_synced
 from spooldadd.units import format_size
@@ -86,6 +87,7 @@ class Launching:
         self._synced: Synced | None = None
         if is_synced(the_spool.format):
             self._synced = Synced(the_spool, log, config.intake.suffixes, time.time)
+        self._repeats = Repeats()
         self.notices = Notices(the_spool, config, log)
         self.recovery = recovery.Context(the_spool, log, read_policy, self._work_root, note=self.notices.leave)
 
@@ -162,16 +164,12 @@ class Launching:
         Raises: NotQuiet where it is still written to; Refused where it cannot be run; ClaimLost where it is gone.
         """
         owner, account = ("", None) if self._owning is None else self._owned(self._owning, claimed, entry)
-        path = layout.find_spec(claimed.path)
+        path = claimed.spec or layout.find_spec(claimed.path)
         found = self._look(claimed, entry, path)
-        brought = Brought(path, found.status) if found.member else None
         try:
-            spec = self._parsed(claimed, found)
+            spec, plan = self._planned(claimed, found, path, account)
             self._refuse_misplaced(spec)
             admitted = self._admitted(claimed, found, spec.queue)
-            plan = make_plan(
-                spec, claimed, self._spool.places.root, self._work_root, self._config, planning.Came(brought, account)
-            )
         except InvalidSpec as error:
             raise self._invalid(error) from error
         except FAULTS as error:  # one spec that we cannot cope with must not end the worker, again at each start
@@ -185,6 +183,23 @@ class Launching:
         if admitted is not None:
             bind(plan, admitted)
         return plan
+
+    def _planned(
+        self, claimed: spool.Claim, found: intake.Look, path: str, account: Account | None
+    ) -> tuple[Spec, Plan]:
+        """Read and plan; what was seen before only once. Raises: InvalidSpec."""
+        data = found.data or b""
+        is_toml = account is None and not found.member and not forms.is_script(path)
+        repeated = self._repeats.find(data, claimed, self._work_root) if is_toml else None
+        if repeated is not None:
+            return repeated
+        spec = self._parsed(claimed, found, path)
+        brought = Brought(path, found.status) if found.member else None
+        came = planning.Came(brought, account)
+        plan = make_plan(spec, claimed, self._spool.places.root, self._work_root, self._config, came)
+        if is_toml:
+            self._repeats.keep(data, spec, plan)
+        return spec, plan
 
     def put_back(self, claimed: spool.Claim, reason: str) -> None:
         """Give up a claim whose spec is not ready. Raises: SpoolError."""
@@ -319,8 +334,8 @@ class Launching:
                 "nodes that can in `[place] node`, or submit it with `--node NAME`"
             )
 
-    def _parsed(self, claimed: spool.Claim, found: intake.Look) -> Spec:
-        own_name = found.member or record.own_name(claimed.path, claimed.job)
+    def _parsed(self, claimed: spool.Claim, found: intake.Look, path: str) -> Spec:
+        own_name = found.member or record.own_name(claimed.path, claimed.job, path)
         return parse_file(found.data or b"", source=self._shown(claimed, found), own_name=own_name)
 
     def _objection(self, found: intake.Look, most_bytes: int) -> str | None:

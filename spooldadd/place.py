@@ -14,6 +14,7 @@ import os
 from spooldadd import deputy, keeping, workdir
 from spooldadd.account import Account
 from spooldadd.plan import Plan
+from spooldadd.spares import Spares
 
 # A work directory of millions of files takes minutes to empty, and the deputy has nothing to say meanwhile.
 REMOVE_PATIENCE_S = 900.0
@@ -22,12 +23,13 @@ REMOVE_PATIENCE_S = 900.0
 class Place:
     """The work directory of a job that runs as the worker's own user."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, spares: Spares | None = None) -> None:
         self._plan = plan
+        self._spares = spares
 
     def make(self) -> None:
         """Make it, with what the spec puts into it. Raises: OSError, after which it is not there."""
-        workdir.make(self._plan.work_dir, self._plan.config, self._plan.script)
+        workdir.make(self._plan.work_dir, self._plan.config, self._plan.script, self._spares)
 
     def is_there(self) -> bool:
         """Tell whether it is still there: the job may have removed it."""
@@ -39,8 +41,9 @@ class Place:
         return workdir.keep(plan.work_dir, record, plan.keep_files, sync=plan.sync)
 
     def remove(self) -> None:
-        """Remove it. Raises: OSError."""
-        workdir.remove(self._plan.work_dir)
+        """Remove it, or keep it for the next job where this one has left it as it was. Raises: OSError."""
+        if self._spares is None or not self._spares.keep_directory(self._plan.work_dir):
+            workdir.remove(self._plan.work_dir)
 
     def hand_over(self, logs: tuple[int, ...]) -> None:
         """Let the job have its logs: by whatever name it opens its own output, it may write there."""
@@ -99,6 +102,6 @@ class OwnersPlace(Place):
             os.fchmod(fd, 0o600)
 
 
-def of(plan: Plan) -> Place:
-    """Return the place of this attempt."""
-    return Place(plan) if plan.account is None else OwnersPlace(plan, plan.account)
+def of(plan: Plan, spares: Spares | None = None) -> Place:
+    """Return the place of this attempt; `spares` holds what an earlier one has left for it."""
+    return Place(plan, spares) if plan.account is None else OwnersPlace(plan, plan.account)

@@ -35,6 +35,25 @@ def ticks_since_boot() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // TICK_NS
 
 
+class Births:
+    """Tells when processes of ours were started: a look into /proc costs a tenth of what it costs to start one."""
+
+    __slots__ = ("_is_trusted",)
+
+    def __init__(self) -> None:
+        self._is_trusted: bool | None = None  # not every kernel need count as Linux does
+
+    def tick_of(self, pid: int, before: int) -> int:
+        """Return the `start_ticks` of a process that was made since `ticks_since_boot` said `before`; 0 where it is gone."""
+        is_within = ticks_since_boot() == before
+        if is_within and self._is_trusted:
+            return before
+        seen = start_ticks(pid) or 0
+        if is_within and seen and self._is_trusted is None:
+            self._is_trusted = seen == before
+        return seen
+
+
 def is_alive(pid: int, start: int) -> bool:
     """Tell whether the process that was started at this tick still runs under this pid."""
     return pid > 0 and start_ticks(pid) == start

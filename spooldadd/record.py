@@ -34,6 +34,18 @@ def write_claim(record: str, claim: Mapping[str, object], *, sync: bool) -> None
     durable.write(os.path.join(record, layout.CLAIM), text.encode(), sync=sync)
 
 
+def write_first_claim(record: str, claim: Mapping[str, object], *, sync: bool) -> None:
+    """Do the same in a record that has no spec yet: what is half-written there counts for nothing. Raises: OSError."""
+    path = os.path.join(record, layout.CLAIM)
+    try:
+        durable.write_new(path, flat({"schema": SCHEMA, **claim}).encode(), sync=sync)
+    except FileExistsError:  # our own call was repeated, and its first answer lost
+        write_claim(record, claim, sync=sync)
+        return
+    if sync:
+        durable.sync_directory(record)
+
+
 def write_result(record: str, result: Mapping[str, object], *, sync: bool) -> None:
     """Write how the attempt ended: from this instant on it is finished. Raises: OSError."""
     path = os.path.join(record, layout.RESULT)
@@ -127,12 +139,12 @@ def seconds(value: object) -> float | None:
     return value.timestamp() if isinstance(value, datetime) and value.tzinfo is not None else None
 
 
-def own_name(record: str, job: str) -> str:
+def own_name(record: str, job: str, spec: str = "") -> str:
     """Return the name that a job's spec had where it was dropped; of one that came by `submit`, the job's with its suffix.
 
-    So it is, too, where nobody knows any more: a first claim that was given up leaves nothing behind.
+    `spec` is the spec's path, where it is known. So it is, too, where nobody knows any more: a first claim that was given up leaves nothing behind.
     """
-    suffix = os.path.splitext(layout.find_spec(record))[1]
+    suffix = os.path.splitext(spec or layout.find_spec(record))[1]
     if suffix == forms.TOML:
         return names.job_name(job) + suffix  # nobody asks how a TOML file was called, and to look costs a read
     for place in (os.path.join(layout.ATTEMPTS, "1"), ""):

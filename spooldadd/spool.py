@@ -31,6 +31,7 @@ class Claim:
     submitted_at_s: float
     claimed_at_s: float
     source: str
+    spec: str = ""  # its path, where it is known
     taken: Mapping[str, object] = field(default_factory=dict)  # what it takes of its node, as the claim says it
 
     @property
@@ -56,6 +57,7 @@ class Spool:
         self.places = layout.Layout(root, marked.id)
         self.places.is_common = marked.many_users
         self.format = marked
+        self.spares: list[str] = []  # paths of lock files that supervisors have left to be used again
         # Another node may have to know whether anything was started: on a shared spool that is noted before it is.
         notes_first = marked.kind == mark.SHARED and marked.durability == "power"
         self.holder = replace(holder, notes_first=1) if notes_first else holder
@@ -85,11 +87,11 @@ class Spool:
             job = names.new_job_id(name, submitted_at_s, names.random_part())
         record_name = names.RecordName(job, 1, names.random_part())
         claimed = self._prepare(record_name, queue, submitted_at_s, source, taken)
-        target = os.path.join(claimed.path, layout.spec_entry(source))
+        target = claimed.spec
         try:
             _make_own(claimed.path, 0o700 if self.format.many_users else 0o777)
             self._bind(claimed.path, source)
-            record.write_claim(claimed.path, self._claim_table(claimed), sync=self.sync)
+            record.write_first_claim(claimed.path, self._claim_table(claimed), sync=self.sync)
             won = rename_in(os.path.join(self.places.root, source), target)
         except OSError as error:
             self._withdraw(claimed)
@@ -242,10 +244,11 @@ class Spool:
     ) -> Claim:
         path = os.path.join(self.places.running, str(record_name))
         try:
-            lease = claim.take_new(self.places, str(record_name), self.holder)
+            lease = claim.take_new(self.places, str(record_name), self.holder, self.spares)
         except OSError as error:
             raise self.trouble(error) from error
-        return Claim(record_name, path, lease, queue, submitted_at_s, time.time(), source, taken or {})
+        spec = os.path.join(path, layout.spec_entry(source)) if source else ""
+        return Claim(record_name, path, lease, queue, submitted_at_s, time.time(), source, spec, taken or {})
 
     def _claim_table(self, claimed: Claim) -> dict[str, object]:
         return {

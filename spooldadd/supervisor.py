@@ -42,6 +42,7 @@ from spooldadd.guard import CLAIM_LOST, Eye, Verdict
 from spooldadd.handover import Handover
 from spooldadd.log import Log
 from spooldadd.plan import Plan
+from spooldadd.spares import Spares
 from spooldadd.tree import SIGNALS, forget_signals
 
 # While the spool is away or full an attempt waits: soon at first, because most troubles are short.
@@ -49,6 +50,7 @@ RETRY_S, RETRY_MAX_S = 0.5, 30.0
 # What the node does to every job alike, and what passes: no reason to call one of them failed.
 NODE_TROUBLES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 COMM = "spooldadd-job"
+BIRTHS = process.Births()
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
@@ -67,17 +69,20 @@ def serve(channel: socket.socket, log: Log) -> None:
     jobprocess.keep_environ()
     own_start = process.start_ticks(os.getpid()) or 0
     attempt: Attempt | None = None
+    spares = Spares()
     while True:
+        spares.wait(channel)
         received = receive(channel)
         if received is None:
             break
         plan, lease = received
-        attempt = Attempt(plan, lease, log, own_start)
+        attempt = Attempt(plan, lease, log, own_start, spares)
         report = attempt.run()
         try:
             channel.send(marshal.dumps(report))
         except OSError:
             break
+    spares.drop()
     # The worker is gone: nobody has a next attempt for us, and perhaps nobody tells the end of this one.
     if attempt is not None and attempt.is_told:
         notice.become_notifier(attempt.plan.telling, attempt.places, (plan.node, plan.record))
@@ -86,7 +91,7 @@ def serve(channel: socket.socket, log: Log) -> None:
 class Attempt:
     """One attempt at one job."""
 
-    def __init__(self, plan: Plan, lease: int, log: Log, own_start: int) -> None:
+    def __init__(self, plan: Plan, lease: int, log: Log, own_start: int, spares: Spares | None = None) -> None:
         self.plan = plan
         self.lease = lease
         self.log = log
@@ -95,9 +100,12 @@ class Attempt:
         self.record = os.path.join(self.places.running, plan.record)
         self.deletion = fence.Deletion(self.places, lease)
         self.handover = Handover(self.places, plan.record, plan.node, lease)
-        self.place = place.of(plan)
+        self.place = place.of(plan, spares)
         self.built = building.Built()
         self.is_told = False
+        self.spares = spares
+        self.spare_lock = ""
+        self.tick = 0
         self.eye = Eye(os.path.join(self.record, layout.CANCEL))
         self.started_at_s = time.time()
         self.started = time.monotonic()
@@ -114,7 +122,7 @@ class Attempt:
             self.log.info("claim-lost", job=self.plan.job, attempt=self.plan.attempt, reason=str(error))
         self._let_go()
         self._clean_up(result)
-        return {"record": self.plan.record, "state": state, "outcome": result.get("outcome", ""), "told": self.is_told}
+        return {"record": self.plan.record, "state": state, "outcome": result.get("outcome", ""), "told": self.is_told, "spare": self.spare_lock}
 
     def _persist(self, event: str, step: Callable[[], T]) -> T:
         """Repeat a step until the host allows it: a full disk, a share that is away, a read-only remount all end one day.
@@ -187,7 +195,7 @@ class Attempt:
         if self.plan.is_shared:
             fence.refuse_lost(self.eye.look())  # a build may have taken long
         try:
-            pid = self._persist("spool-trouble", lambda: jobprocess.start(self.plan, logs, paths, leaf))
+            pid = self._persist("spool-trouble", lambda: self._start_command(logs, paths, leaf))
         except spawn.CannotStart as error:
             ending.status = error.exit_code << 8 if error.exit_code else None
             add_to_log(logs[1], f"{error}\n")
@@ -199,6 +207,10 @@ class Attempt:
         building.put_edits_aside(self.plan, self.built, self.log)
         outcome, sentence = judge(self.plan.limits, ending)
         return self._conclude(outcome, sentence, ending)
+
+    def _start_command(self, logs: tuple[int, int], paths: tuple[str, str], leaf: cgroup.Leaf | None) -> int:
+        self.tick = process.ticks_since_boot()
+        return jobprocess.start(self.plan, logs, paths, leaf)
 
     def _build(self) -> building.Built | Verdict:
         """Build what the spec asks for; where all of it is ready, only hold it."""
@@ -222,7 +234,7 @@ class Attempt:
         plan = self.plan
         self.log.info("started", job=plan.job, attempt=plan.attempt, node=plan.node, pid=pid)
         try:
-            self._note_holder({"job_pid": pid, "job_start": process.start_ticks(pid) or 0})
+            self._note_holder({"job_pid": pid, "job_start": BIRTHS.tick_of(pid, self.tick)})
         except OSError as error:  # a hint only: the job holds the lease
             self.log.warning("spool-trouble", job=plan.job, error=str(error), then="it runs all the same")
 
@@ -334,8 +346,12 @@ class Attempt:
         )
 
     def _let_go(self) -> None:
+        plan = self.plan
         self.handover.forget()
-        filing.remove_lock(self.places, self.plan.record)
+        if self.spares is not None and not (plan.is_shared or plan.is_far or plan.account):  # what only this node knows
+            self.spare_lock = self.spares.keep_lock(self.places, plan.record)
+        if not self.spare_lock:
+            filing.remove_lock(self.places, plan.record)
         durable.close(self.lease)
 
     def _clean_up(self, result: dict[str, object]) -> None:

@@ -19,6 +19,11 @@ CONFIG = "config.json"
 # The files of a job's bundle are in a directory beside its work directory while it is built.
 BUNDLE_SUFFIX = ".bundle"
 COPY_BYTES = 1 << 20
+MODE = 0o700
+TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
+if TYPE_CHECKING:
+    from spooldadd.spares import Spares
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -30,13 +35,15 @@ class CannotMake(Exception):  # it is an answer, not a fault of ours
     """The work directory cannot be made, and waiting would not change that."""
 
 
-def make(path: str, config: bytes | None, script: tuple[str, bytes] | None = None) -> None:
+def make(
+    path: str, config: bytes | None, script: tuple[str, bytes] | None = None, spares: Spares | None = None
+) -> None:
     """Make a fresh, private work directory, with the spec's `[config]` in it, and the script that is the spec.
 
-    Raises: OSError, after which the directory is not there.
+    One that an earlier job has left empty serves as well. Raises: OSError, after which the directory is not there.
     """
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    os.mkdir(path, 0o700)
+    if spares is None or not spares.give_directory(path):
+        _make(path)
     given = [(CONFIG, config)] if config is not None else []
     given += [script] if script is not None else []
     try:
@@ -45,6 +52,14 @@ def make(path: str, config: bytes | None, script: tuple[str, bytes] | None = Non
     except OSError:
         remove(path)
         raise
+
+
+def _make(path: str) -> None:
+    try:
+        os.mkdir(path, MODE)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=MODE, exist_ok=True)
+        os.mkdir(path, MODE)
 
 
 def remove(path: str) -> None:

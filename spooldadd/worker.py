@@ -235,6 +235,8 @@ class Worker:
 
     def _hear(self, report: Report) -> None:
         self._room.leave(report.record)
+        if report.spare:
+            self.spool.spares.append(report.spare)
         self._launching.usage.changed()
         self._courier.heed(time.monotonic())
         self._faltering.heed(report)

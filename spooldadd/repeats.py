@@ -1,0 +1,62 @@
+"""Plans of specs that were seen before: the same bytes ask for the same, but for the job that they are.
+
+A queue often holds one spec a thousand times. To read it, check it against the model and plan it costs as much as all the rest
+that a worker does for a job. Only specs in which nothing is rendered, built, looked up or confined are kept: of these the
+plan depends on the bytes and the configuration alone. A worker that reads its configuration again begins without any.
+
+Nothing is held here that cannot be read again.
+"""
+
+from __future__ import annotations
+
+import os
+
+from spooldadd import names
+from spooldadd.plan import Plan
+from spooldadd.planning import NO_SANDBOX, gpu_environ
+from spooldadd.spec import Spec
+from spooldadd.spec.templated import templates
+from spooldadd.spool import Claim
+
+# So that the memory that they take is bounded: at most 64 times 16 KiB of text, and as much again for what it says.
+MOST, MOST_BYTES = 64, 16384
+
+
+class Repeats:
+    """Specs and their plans, by their bytes."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, tuple[Spec, Plan]] = {}
+
+    def find(self, data: bytes, claimed: Claim, work_root: str) -> tuple[Spec, Plan] | None:
+        """Return the spec and its plan for this claim, where these very bytes were seen before."""
+        found = self._kept.get(data)
+        if found is None:
+            return None
+        spec, kept = found
+        plan = Plan()
+        for name in Plan.__slots__:
+            setattr(plan, name, getattr(kept, name))
+        plan.name = spec.name or names.job_name(claimed.job)
+        plan.record = claimed.record
+        plan.job = claimed.job
+        plan.attempt = claimed.attempt
+        plan.submitted_at_s = claimed.submitted_at_s
+        plan.claimed_at_s = claimed.claimed_at_s
+        plan.environ = {**spec.env, **gpu_environ(claimed.taken)}
+        plan.work_dir = plan.work_top = os.path.join(work_root, claimed.record)
+        return spec, plan
+
+    def keep(self, data: bytes, spec: Spec, plan: Plan) -> None:
+        """Keep a plan that was made of these bytes, if it may serve for others."""
+        if len(data) > MOST_BYTES or not _is_plain(spec, plan):
+            return
+        if len(self._kept) >= MOST:
+            self._kept.clear()
+        self._kept[data] = spec, plan
+
+
+def _is_plain(spec: Spec, plan: Plan) -> bool:
+    if plan.build is not None or plan.script is not None or plan.secrets or plan.sandbox is not None:
+        return False
+    return spec.sandbox == NO_SANDBOX and not templates(spec.model_dump(by_alias=True, exclude_unset=True))
