@@ -21,6 +21,7 @@ from spooldadd import (
     problems,
     record,
     recovery,
+    spares,
     spool,
     trust,
 )
@@ -79,7 +80,7 @@ class Launching:
         self.trust = trust.of_config(config.trust.owners, config.trust.groups)
         base = planning.base_environ(config, os.environ) if os.geteuid() == 0 else {}
         self._owning = owning.of_spool(the_spool, config, base, log)
-        self._work_root = the_spool.work_root(config.work_dir)
+        self.work_root = the_spool.work_root(config.work_dir)
         self._is_far = filesystem.is_network(filesystem.kind(the_spool.places.root))
         self._offer = Offer(config.node, frozenset(config.labels), config.capacity.needs())
         self.usage = Usage(the_spool.places, config.node, self._offer.capacity)
@@ -89,7 +90,7 @@ class Launching:
             self._synced = Synced(the_spool, log, config.intake.suffixes, time.time)
         self._repeats = Repeats()
         self.notices = Notices(the_spool, config, log)
-        self.recovery = recovery.Context(the_spool, log, read_policy, self._work_root, note=self.notices.leave)
+        self.recovery = recovery.Context(the_spool, log, read_policy, self.work_root, note=self.notices.leave)
 
     def entry_of(self, drop: intake.Drop) -> Entry:
         """Return what queueing needs to know about a drop."""
@@ -184,19 +185,17 @@ class Launching:
             bind(plan, admitted)
         return plan
 
-    def _planned(
-        self, claimed: spool.Claim, found: intake.Look, path: str, account: Account | None
-    ) -> tuple[Spec, Plan]:
+    def _planned(self, claimed: spool.Claim, found: intake.Look, path: str, account: Account | None) -> tuple[Spec, Plan]:
         """Read and plan; what was seen before only once. Raises: InvalidSpec."""
         data = found.data or b""
         is_toml = account is None and not found.member and not forms.is_script(path)
-        repeated = self._repeats.find(data, claimed, self._work_root) if is_toml else None
+        repeated = self._repeats.find(data, claimed, self.work_root) if is_toml else None
         if repeated is not None:
             return repeated
         spec = self._parsed(claimed, found, path)
         brought = Brought(path, found.status) if found.member else None
         came = planning.Came(brought, account)
-        plan = make_plan(spec, claimed, self._spool.places.root, self._work_root, self._config, came)
+        plan = make_plan(spec, claimed, self._spool.places.root, self.work_root, self._config, came)
         if is_toml:
             self._repeats.keep(data, spec, plan)
         return spec, plan
@@ -255,7 +254,7 @@ class Launching:
 
     def surplus_work_dirs(self, now_s: float) -> list[str]:
         """Return the work directories that nobody needs any more."""
-        root, keep_s = self._work_root, self._config.keep.work_days * DAY_S
+        root, keep_s = self.work_root, self._config.keep.work_days * DAY_S
         found = []
         try:
             entries = os.listdir(root)
@@ -269,7 +268,7 @@ class Launching:
                 continue
             if entry.endswith(SECRETS):  # links that have led nowhere since the supervisor ended
                 found += [] if self._is_running(entry.removesuffix(SECRETS)) else [path]
-            elif not self._is_running(entry) and (not is_young or self._was_to_go(entry)):
+            elif spares.is_left(entry) or (not self._is_running(entry) and (not is_young or self._was_to_go(entry))):
                 found.append(path)
         return found
 

@@ -29,7 +29,8 @@ class Place:
 
     def make(self) -> None:
         """Make it, with what the spec puts into it. Raises: OSError, after which it is not there."""
-        workdir.make(self._plan.work_dir, self._plan.config, self._plan.script, self._spares)
+        give = self._spares.give_directory if self._spares is not None else None
+        workdir.make(self._plan.work_dir, self._plan.config, self._plan.script, give)
 
     def is_there(self) -> bool:
         """Tell whether it is still there: the job may have removed it."""

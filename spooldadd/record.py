@@ -142,7 +142,9 @@ def seconds(value: object) -> float | None:
 def own_name(record: str, job: str, spec: str = "") -> str:
     """Return the name that a job's spec had where it was dropped; of one that came by `submit`, the job's with its suffix.
 
-    `spec` is the spec's path, where it is known. So it is, too, where nobody knows any more: a first claim that was given up leaves nothing behind.
+    `spec` is the spec's path, where it is known.
+
+    So it is, too, where nobody knows any more: a first claim that was given up leaves nothing behind.
     """
     suffix = os.path.splitext(spec or layout.find_spec(record))[1]
     if suffix == forms.TOML:

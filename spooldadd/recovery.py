@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from spooldadd import claim, damage, durable, filing, layout, lifecycle, mark, names, notice, record, seizing, spool
+from spooldadd import claim, damage, durable, filing, layout, lifecycle, mark, names, notice, record, seizing, spares, spool
 from spooldadd.errors import ClaimLost, SpoolError
 from spooldadd.lifecycle import Policy
 from spooldadd.log import Log
@@ -153,6 +153,9 @@ def remove_stale_locks(context: Context) -> int:
     """Remove lock files whose record is filed; return how many. A claim that is just being made holds its lock."""
     removed = 0
     for entry in os.listdir(context.places.locks):
+        if spares.is_left(entry):
+            durable.unlink_if_there(os.path.join(context.places.locks, entry))
+            continue
         if entry.endswith(layout.NOTES_SUFFIX):
             _remove_stale_notes(context, entry)
             continue

@@ -1,8 +1,8 @@
 """Plans of specs that were seen before: the same bytes ask for the same, but for the job that they are.
 
-A queue often holds one spec a thousand times. To read it, check it against the model and plan it costs as much as all the rest
-that a worker does for a job. Only specs in which nothing is rendered, built, looked up or confined are kept: of these the
-plan depends on the bytes and the configuration alone. A worker that reads its configuration again begins without any.
+A queue often holds one spec a thousand times. To read it, check it against the model and plan it costs as much as all the
+rest that a worker does for a job. Only specs in which nothing is rendered, built, looked up or confined are kept: of these
+the plan depends on the bytes and the configuration alone. A worker that reads its configuration again begins without any.
 
 Nothing is held here that cannot be read again.
 """

@@ -1,11 +1,11 @@
 """What a job leaves empty is renamed for the next one: its work directory and its lock file. Light: the launcher loads it.
 
-ext4 passes over inodes that were deleted within the last minutes, one by one, whenever it makes a file: where a thousand jobs
-a minute each delete two, making one took thirty times as long (measured: 20 us, then 300 to 1,200). A rename costs 15 us and
-leaves nothing to pass over.
+ext4 passes over inodes that were deleted within the last minutes, one by one, whenever it makes a file: where a thousand
+jobs a minute each delete two, making one took thirty times as long (measured: 20 us, then 300 to 1,200). A rename costs
+15 us and leaves nothing to pass over.
 
-Only between jobs that follow each other at once: after `KEEP_S` without a next job a supervisor removes both, so an idle node
-has none. If we die here: an empty directory `.spare-PID`, or a lock file of that name; a worker removes them.
+Only between jobs that follow each other at once: after `KEEP_S` without a next job a supervisor removes both, so an idle
+node has none. If we die here: an empty directory `.spare-PID`, or a lock file of that name; a worker removes them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import select
 import socket
 import stat
 
-from spooldadd import layout, workdir
+from spooldadd import layout, process, workdir
 
 # Longer than it takes to claim the next job, shorter than anybody looks.
 KEEP_S = 0.05
@@ -68,7 +68,6 @@ class Spares:
         """Wait until there is something to read; remove what is kept where that takes long."""
         if (self._directory or self._lock) and not select.select([channel], [], [], KEEP_S)[0]:
             self.drop()
-        self._lock = ""  # the worker has taken it, or will never ask for it
 
     def drop(self) -> None:
         """Remove what is kept."""
@@ -78,7 +77,7 @@ class Spares:
             if lock:
                 os.unlink(lock)
         except OSError:
-            pass  # the worker was just about to use it
+            pass  # the worker has given it to a record
         try:
             if directory:
                 workdir.remove(directory)
@@ -86,15 +85,21 @@ class Spares:
             pass  # left for the worker
 
 
-def is_spare(name: str) -> bool:
-    """Tell whether this is the name of something that is kept for a next job."""
-    return name.startswith(PREFIX)
+def clear(locks: list[str], work_root: str) -> None:
+    """Remove what supervisors keep that were let go, and that they are about to remove: nobody is to find it meanwhile."""
+    for path in locks:
+        for left, remove in ((path, os.unlink), (os.path.join(work_root, os.path.basename(path)), os.rmdir)):
+            try:
+                remove(left)
+            except OSError:
+                pass
 
 
-def owner_of(name: str) -> int:
-    """Return the pid of the supervisor that keeps it, 0 where the name says none."""
+def is_left(name: str) -> bool:
+    """Tell whether this is the name of something that was kept by a process that is gone."""
     pid = name.removeprefix(PREFIX)
-    return int(pid) if pid.isascii() and pid.isdigit() else 0
+    is_spare = name.startswith(PREFIX) and pid.isascii() and pid.isdigit()
+    return is_spare and process.start_ticks(int(pid)) is None
 
 
 def _is_as_new(path: str) -> bool:

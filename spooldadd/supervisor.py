@@ -122,7 +122,13 @@ class Attempt:
             self.log.info("claim-lost", job=self.plan.job, attempt=self.plan.attempt, reason=str(error))
         self._let_go()
         self._clean_up(result)
-        return {"record": self.plan.record, "state": state, "outcome": result.get("outcome", ""), "told": self.is_told, "spare": self.spare_lock}
+        return {
+            "record": self.plan.record,
+            "state": state,
+            "outcome": result.get("outcome", ""),
+            "told": self.is_told,
+            "spare": self.spare_lock,
+        }
 
     def _persist(self, event: str, step: Callable[[], T]) -> T:
         """Repeat a step until the host allows it: a full disk, a share that is away, a read-only remount all end one day.

@@ -22,7 +22,7 @@ COPY_BYTES = 1 << 20
 MODE = 0o700
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
-    from spooldadd.spares import Spares
+    from collections.abc import Callable
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -36,13 +36,13 @@ class CannotMake(Exception):  # it is an answer, not a fault of ours
 
 
 def make(
-    path: str, config: bytes | None, script: tuple[str, bytes] | None = None, spares: Spares | None = None
+    path: str, config: bytes | None, script: tuple[str, bytes] | None = None, give: Callable[[str], bool] | None = None
 ) -> None:
     """Make a fresh, private work directory, with the spec's `[config]` in it, and the script that is the spec.
 
-    One that an earlier job has left empty serves as well. Raises: OSError, after which the directory is not there.
+    `give` may have one that an earlier job has left empty. Raises: OSError, after which the directory is not there.
     """
-    if spares is None or not spares.give_directory(path):
+    if give is None or not give(path):
         _make(path)
     given = [(CONFIG, config)] if config is not None else []
     given += [script] if script is not None else []

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from spooldadd import layout, recovery, spool
+from spooldadd import layout, recovery, spares, spool
 from spooldadd.adopted import Adopted
 from spooldadd.config import Config
 from spooldadd.crew import Crew, Report
@@ -336,6 +336,7 @@ class Worker:
         running = self._room.ours
         self._notifying.leave()
         self._crew.close()
+        spares.clear(self.spool.spares, self._launching.work_root)
         self._sources.stop_watching()
         self._presence.leave()
         self.log.info("worker-stopped", node=self.spool.holder.node, running=running, waiting=len(self._queueing))

@@ -108,15 +108,15 @@ def test_what_is_gone_already_is_not_claimed_at_all(bench):
 
 def test_of_two_claimers_one_wins_and_the_other_leaves_nothing(bench, monkeypatch):
     bench.drop()
-    real = record.write_claim
+    real = record.write_first_claim
 
     def let_another_win(path, table, *, sync):
-        monkeypatch.setattr(record, "write_claim", real)
+        monkeypatch.setattr(record, "write_first_claim", real)
         winners.append(bench.spool.claim_drop("a.toml", "a", "default"))
         real(path, table, sync=sync)
 
     winners = []
-    monkeypatch.setattr(record, "write_claim", let_another_win)
+    monkeypatch.setattr(record, "write_first_claim", let_another_win)
     with pytest.raises(ClaimLost, match="somebody else has it") as lost:
         bench.spool.claim_drop("a.toml", "a", "default")
     assert not isinstance(lost.value, TakenBefore)
