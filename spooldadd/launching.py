@@ -34,7 +34,7 @@ from spooldadd.errors import ClaimLost
 from spooldadd.kit import SUFFIX as SECRETS
 from spooldadd.log import Log
 from spooldadd.notices import Notices
-from spooldadd.placement import NOTHING, Offer, Place, objections
+from spooldadd.placement import ANYWHERE, NOTHING, Offer, Place, objections
 from spooldadd.plan import Plan
 from spooldadd.planning import make_plan, policy
 from spooldadd.repeats import Repeats
@@ -140,7 +140,7 @@ class Launching:
 
     def fits(self, place: Place) -> bool:
         """Tell whether this node could ever run a job of that place."""
-        return not objections(place, self._offer)
+        return place == ANYWHERE or not objections(place, self._offer)
 
     def claim(self, entry: Entry) -> spool.Claim:
         """Claim the job of this entry. Raises: ClaimLost, SpoolError; NoRoom where others have taken what it needs."""
