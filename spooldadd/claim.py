@@ -96,7 +96,7 @@ def _take_spare(spare: str, path: str, holder: Holder) -> int | None:
     except OSError:  # its supervisor had waited for too long, and removed it
         return None
     try:
-        if lock_descriptor(fd, blocking=False):  # else something that its job has left behind still holds it
+        if try_lock(fd):  # else something that its job has left behind still holds it
             data = _fields_of(holder)
             # With empty lines to its end, and not cut: ext4 takes 4 ms to cut a file that was just written.
             durable.write_all(fd, data.ljust(os.fstat(fd).st_size, b"\n"))

@@ -56,12 +56,11 @@ class Spares:
 
     def keep_lock(self, places: layout.Layout, record: str) -> str:
         """Keep the lock file of a record that is filed, to be called before its lease is let go; return its path."""
-        spare = os.path.join(places.locks, f"{PREFIX}{os.getpid()}")
+        spare = self._lock = os.path.join(places.locks, f"{PREFIX}{os.getpid()}")
         try:
             os.rename(places.lock(record), spare)
         except OSError:
             return ""
-        self._lock = spare
         return spare
 
     def wait(self, channel: socket.socket) -> None:

@@ -111,6 +111,7 @@ def test_a_killed_launcher_is_replaced_and_its_supervisors_go_on(node: Node, gat
 def test_a_job_whose_supervisor_was_killed_lives_on_without_a_twin_and_ends_lost(node: Node, gate: Path):
     node.start()
     path = start_one(node, gate)
+    holder(node, path, "job_pid")  # it notes the job after it has started it
     send(holder(node, path, "supervisor_pid"), signal.SIGKILL)
     until(lambda: "event=supervisor-gone" in node.said(), "the worker notices")
     node.drop("other.toml", "command = 'true'\n")
