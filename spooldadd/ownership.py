@@ -32,20 +32,21 @@ def read(path: str) -> int | None:
     return uid if isinstance(uid, int) and not isinstance(uid, bool) and uid >= 0 else None
 
 
-def note(path: str, uid: int, name: str, *, sync: bool) -> bool:
-    """Say in a record whose it is, and let that user look into it; return whether he can. Raises: OSError."""
+def note(path: str, uid: int, name: str, *, sync: bool, runner: int | None = None) -> bool:
+    """Say in a record whose it is, and let him look into it, and who runs it; return whether they can. Raises: OSError."""
     table = {"schema": record.SCHEMA, "uid": uid, "user": name}
     durable.write(os.path.join(path, layout.OWNER), flat(table).encode(), sync=sync)
-    return show_to(path, uid)
+    return show_to(path, {uid} if runner is None else {uid, runner})
 
 
-def show_to(path: str, uid: int) -> bool:
-    """Close a directory for all but ourselves and this user; return whether he can look in. Raises: OSError."""
-    if uid == os.geteuid():
+def show_to(path: str, uids: set[int]) -> bool:
+    """Close a directory for all but ourselves and these users; return whether they can look in. Raises: OSError."""
+    others = sorted(uids - {os.geteuid()})
+    if not others:
         os.chmod(path, stat.S_IRWXU)
         return True
     try:
-        os.setxattr(path, ACCESS_LIST, _list_for(uid))
+        os.setxattr(path, ACCESS_LIST, _list_for(others))
     except OSError as error:
         if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
             raise
@@ -54,10 +55,10 @@ def show_to(path: str, uid: int) -> bool:
     return True
 
 
-def _list_for(uid: int) -> bytes:
+def _list_for(uids: list[int]) -> bytes:
     entries = (
         (_USER_OBJ, _ALL, _NOBODY),
-        (_USER, _READ_AND_ENTER, uid),
+        *((_USER, _READ_AND_ENTER, uid) for uid in uids),
         (_GROUP_OBJ, _NOTHING, _NOBODY),
         (_MASK, _READ_AND_ENTER, _NOBODY),
         (_OTHER, _NOTHING, _NOBODY),

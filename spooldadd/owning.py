@@ -99,7 +99,8 @@ class Owning:
         try:
             if ownership.read(record) is None or not is_ours:
                 name = trust.user_name(owner)
-                if not ownership.note(record, owner, name, sync=self._spool.sync) and not self._is_said:
+                runner = self._fixed.uid if self._fixed else None
+                if not ownership.note(record, owner, name, sync=self._spool.sync, runner=runner) and not self._is_said:
                     self._is_said = True
                     then = "records of jobs are for root alone here"
                     self._log.warning("no-access-lists", path=self._spool.places.root, then=then)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 import time
 from collections import Counter
@@ -17,9 +18,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from spooldadd import claim, retention, spool
+from spooldadd import claim, deputy, discarding, retention, spool
+from spooldadd.account import Account
 from spooldadd.config import Config, load
 from spooldadd.config.keep import Keep
+from spooldadd.discarding import remove
 from spooldadd.environment import upkeep
 from spooldadd.environment.blobs import Blobs
 from spooldadd.environment.environments import Environments
@@ -29,11 +32,13 @@ from spooldadd.launching import Launching
 from spooldadd.log import Log
 from spooldadd.mail.outbox import WAITING, Outbox
 from spooldadd.mail.places import places_of
+from spooldadd.planning import USERS
 from spooldadd.remote import uploading
 from spooldadd.retention import Ages, Bounds, Guards, Pruner, Tally, Telling
-from spooldadd.workdir import remove
 
 DAY_S: Final = 86_400.0
+# For the cache of one user: more than the largest takes.
+USERS_PATIENCE_S: Final = 3600.0
 # The mark of a name that fails is wanted until it succeeds, and a name with a date in it never does. As for refused letters.
 FAILING_S: Final = 90 * DAY_S
 
@@ -215,7 +220,26 @@ def main(argument: str) -> int:
         keep = config.keep
         bounds = [str(keep.cache_days * DAY_S), str(keep.cache_size_bytes)]
         code = upkeep.main([config.cache_dir, *bounds, *orders["log"]])
+        prune_caches_of_users(config.cache_dir, [*bounds, *orders["log"]])
     return _prune_spool(orders["spool"], config, log) or code if orders["spool"] else code
+
+
+def prune_caches_of_users(cache_dir: str, arguments: list[str]) -> None:
+    """Prune the caches of users whose jobs a worker of root runs, each with the rights of its user."""
+    directory = os.path.join(cache_dir, USERS)
+    for entry in os.listdir(directory) if os.path.isdir(directory) else ():
+        path = os.path.join(directory, entry)
+        status = os.lstat(path)
+        if os.geteuid() != 0 or status.st_uid == 0 or not stat.S_ISDIR(status.st_mode):
+            continue
+        try:
+            _prune_as(discarding.who_owns(status), path, arguments)
+        except OSError:
+            continue  # a day later it is tried again
+
+
+def _prune_as(who: Account, cache_dir: str, arguments: list[str]) -> None:
+    deputy.act(who, lambda: upkeep.main([cache_dir, *arguments]), USERS_PATIENCE_S)
 
 
 def _prune_spool(root: str, config: Config, log: Log) -> int:

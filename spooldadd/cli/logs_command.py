@@ -73,8 +73,12 @@ def _attempt(options: argparse.Namespace, job: Job) -> int:
 
 def _print(job: Job, choice: output.Choice, attempt: int) -> int:
     directory = output.directory_of(job, attempt)
-    if directory is not None and output.copy(directory, choice):
-        return 0
+    try:
+        if directory is not None and output.copy(directory, choice):
+            return 0
+    except PermissionError as error:
+        common.say(f"spooldadd: the log of `{words.show(job.id)}` cannot be read: {error.strerror} (`{error.filename}`)")
+        return 1
     if not attempt and not job.is_finished:
         common.say(f"spooldadd: `{words.show(job.id)}` is {job.state}: it has printed nothing yet")
         return 0
