@@ -198,20 +198,26 @@ class Side:
         return found
 
     def kill(self) -> int:
-        """Kill everything that runs here at one blow, as a power cut does; return how many there were."""
-        pids = self.processes()
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        """Kill everything that runs here, as a power cut does; return how many there were.
+
+        Parents are stopped first, and what was just started is found at the next look: a job that lives on holds its lease.
+        """
+        count = 0
+        for number in (signal.SIGSTOP, signal.SIGSTOP, signal.SIGKILL, signal.SIGKILL):
+            pids = self.processes()
+            count = max(count, len(pids))
+            for pid in pids:
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass
         for worker in self.workers:
             try:
                 worker.wait(60)
             except subprocess.TimeoutExpired:
                 pass  # in a call on a hung mount; it ends when the server is back
         self.workers.clear()
-        return len(pids)
+        return count
 
     def clear(self) -> None:
         """End what runs here and forget what was said: the next scenario begins."""
