@@ -55,6 +55,11 @@ class _Loop(threading.Thread):
         return self.worker.turns
 
     @property
+    def sleeps_until(self) -> float:
+        """Until when the worker has nothing to do."""
+        return self.worker.sleeps_until
+
+    @property
     def is_up(self) -> bool:
         """Whether the spool was opened and the launcher runs."""
         return self.worker.is_up

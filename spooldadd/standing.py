@@ -37,6 +37,10 @@ class Loop(Protocol):
         """How many turns it has begun."""
 
     @property
+    def sleeps_until(self) -> float:
+        """Until when it has nothing to do, by the monotonic clock; 0 while it works."""
+
+    @property
     def is_up(self) -> bool:
         """Whether the spool was opened and the launcher runs."""
 
@@ -54,8 +58,8 @@ class Pulse:
         self._cpu_ticks = -1
 
     def stood_still_s(self, loop: Loop, now: float) -> float:
-        """Return for how long it has begun no turn."""
-        if loop.turns != self._turns:
+        """Return for how long it has begun no turn that was due: one that sleeps until then lacks nothing."""
+        if loop.turns != self._turns or now < loop.sleeps_until:
             self._turns, self._moved_at = loop.turns, now
         return now - self._moved_at
 

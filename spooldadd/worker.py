@@ -64,6 +64,7 @@ class Worker:
         self.is_stopping = False
         self.state = "starting"
         self.turns = 0  # a main thread that watches this loop counts them
+        self.sleeps_until = 0.0  # and knows until when it has nothing to do, by the monotonic clock; 0 while it works
         self.is_up = False
         self.on_up: Callable[[], None] = lambda: None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -208,8 +209,10 @@ class Worker:
     # -- hearing of ends
 
     def _sleep(self) -> None:
-        timeout_s = max(0.0, self._next_at() - time.monotonic())
-        for key, _events in self._selector.select(timeout_s):
+        self.sleeps_until = self._next_at()
+        found = self._selector.select(max(0.0, self.sleeps_until - time.monotonic()))
+        self.sleeps_until = 0.0
+        for key, _events in found:
             if key.data == "wake":
                 self._drain_pipe()
             elif key.data is self._notifying:

@@ -340,6 +340,58 @@ def _() -> str:
     return f"{job.finish()}; {said.partition('in_force=')[2][:160]}"
 
 
+@shown("a disk that hangs for longer than the watchdog waits: nobody is restarted, the status says so, the job is filed")
+def _() -> str:
+    disk = Path("/srv/disk")
+    if not disk.is_mount():
+        raise NotHere("capability: an ext4 of its own, in a file")
+    spool, unit = disk / "spool", "spooldadd@srv-disk-spool.service"
+    own = Path(f"/etc/systemd/system/{unit}.d/mine.conf")
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text("[Service]\nWatchdogSec=5s\n")
+    call(PROGRAM, "init", str(spool))
+    call(PROGRAM, "service", "install", str(spool), "--now")
+    job, before = Job("frozen", spool), main_pid(unit)
+    call("fsfreeze", "--freeze", str(disk))
+    try:
+        job.gate.touch()
+        until(lambda: "does not answer" in prop("StatusText", unit), "the status says so")
+        time.sleep(15)
+        said, restarts = prop("StatusText", unit), prop("NRestarts", unit)
+    finally:
+        call("fsfreeze", "--unfreeze", str(disk))
+    assert (main_pid(unit), restarts) == (before, "0"), call("journalctl", "--no-pager", "-o", "short-precise", "-u", unit)[
+        -6000:
+    ]
+    return f"status: {said}; restarts: {restarts}; {job.finish()}"
+
+
+@shown("a user's own service under his own manager (`systemd --user`): install, restart, reload, uninstall; its job lives")
+def _() -> str:
+    call("useradd", "--create-home", "ann")
+    uid = call("id", "-u", "ann").strip()
+    call("systemctl", "start", f"user@{uid}.service")
+    own = ("runuser", "-u", "ann", "--", "env", f"XDG_RUNTIME_DIR=/run/user/{uid}", "HOME=/home/ann")
+    spool, unit = Path("/home/ann/spool"), "spooldadd@home-ann-spool.service"
+    call(*own, PROGRAM, "init", str(spool))
+    call(*own, PROGRAM, "service", "install", str(spool), "--user", "--now")
+    job = Job("mine", spool)
+    owner, where = Path(f"/proc/{job.pid}").owner(), group(job.pid)
+    ask = (*own, "systemctl", "--user", "show", "--value", "--property=MainPID", unit)
+    before = call(*ask).strip()
+    call(*own, "systemctl", "--user", "restart", unit)
+    after = call(*ask).strip()
+    call(*own, "systemctl", "--user", "reload", unit)
+    assert job.lives() and owner == "ann" and before != after != "0", (owner, before, after)
+    verified = call(*own, "systemd-analyze", "--user", "verify", unit, check=False).strip()
+    assert not verified, verified
+    said = job.finish()
+    call(*own, PROGRAM, "service", "uninstall", "--user")
+    left = [str(path) for path in Path("/home/ann/.config/systemd/user").rglob("spooldadd*")]
+    assert not left, left
+    return f"worker {before} -> {after}; the job ran in {where}; {said}"
+
+
 @shown("`doctor --restart` proves it")
 def _() -> str:
     said = call(PROGRAM, "doctor", str(SPOOL), "--restart", check=False)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SUITE = "bookworm"
-PACKAGES = "systemd,systemd-sysv,dbus,procps,python3,python3-venv,ca-certificates"
+PACKAGES = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,procps,python3,python3-venv,ca-certificates"
 ENVIRONMENT = "/opt/spool dadd"
 COPIED = ("spooldadd", "contrib", "conf", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
 TIMEOUT_S = 1800
@@ -44,6 +44,7 @@ mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/system
 if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then
   umount -l /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup
 fi
+if [ -e "$4" ]; then mkdir -p "$1/srv/disk"; mount -o loop "$4" "$1/srv/disk" || true; fi
 exec timeout "$2" systemd-nspawn -q -D "$1" --register=no --keep-unit --private-network --boot </dev/null >"$3" 2>&1
 """
 
@@ -73,12 +74,13 @@ def prepare(directory: Path) -> None:
         shutil.rmtree(root / "root/wheels" / place, ignore_errors=True)
         shutil.copytree(source, root / "root/wheels" / place)
     shutil.rmtree(root / ENVIRONMENT.lstrip("/"), ignore_errors=True)
-    for old in ("srv/my spool", "srv/etl", "home/etl", "root/result"):
+    for old in ("srv/my spool", "srv/etl", "home/etl", "home/ann", "root/result"):
         path = root / old
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     for path in [*(root / "etc/systemd/system").rglob("*spooldadd*"), *(root / "var/log/journal").glob("*")]:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-    subprocess.run(["chroot", str(root), "userdel", "etl"], check=False, capture_output=True)
+    for user in ("etl", "ann"):
+        subprocess.run(["chroot", str(root), "userdel", user], check=False, capture_output=True)
     run("chroot", root, "python3", "-m", "venv", ENVIRONMENT)
     options = ("--no-index", "--find-links", "/root/wheels/dependencies")
     run("chroot", root, f"{ENVIRONMENT}/bin/pip", "install", "-q", *options, f"/root/wheels/first/{first.name}")
@@ -106,9 +108,13 @@ def boot(directory: Path, only: str) -> str:
     wanted = units / "default.target.wants/shown.service"
     wanted.unlink(missing_ok=True)
     wanted.symlink_to("../shown.service")
-    console = directory / "console"
+    console, disk = directory / "console", directory / "disk.img"
+    subprocess.run(["truncate", "-s", "64M", disk], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", disk], check=False, capture_output=True)
     own = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--propagation", "private"]
-    done = subprocess.run([*own, "bash", "-c", BOOT, "boot", str(root), str(TIMEOUT_S), str(console)], check=False)
+    done = subprocess.run(
+        [*own, "bash", "-c", BOOT, "boot", str(root), str(TIMEOUT_S), str(console), str(disk)], check=False
+    )
     remove_groups(Path("/sys/fs/cgroup/unified"))
     result = root / "root/result"
     if not result.exists():

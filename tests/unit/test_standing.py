@@ -28,7 +28,8 @@ class Said:
 
 
 def loop(thread_id=0, **fields):
-    return SimpleNamespace(**{"thread_id": thread_id, "turns": 1, "is_up": True, "summary": "serving", **fields})
+    known = {"thread_id": thread_id, "turns": 1, "sleeps_until": 0.0, "is_up": True, "summary": "serving"}
+    return SimpleNamespace(**{**known, **fields})
 
 
 @pytest.fixture
@@ -129,6 +130,15 @@ def test_a_loop_that_makes_progress_is_alive_and_one_that_stands_still_is_not():
     assert manager.heard.count("WATCHDOG=1") == 1
     standing.tell(loop(turns=2))
     assert manager.heard.count("WATCHDOG=1") == 2
+
+
+def test_a_loop_that_sleeps_until_its_next_duty_does_not_stand_still():
+    """With a `WatchdogSec` of a few seconds an idle worker was ended over and over: it has something to do every 10 s."""
+    pulse = Pulse()
+    assert pulse.stood_still_s(loop(), 100.0) == 0.0
+    assert pulse.stood_still_s(loop(sleeps_until=109.0), 108.0) == 0.0
+    assert pulse.stood_still_s(loop(sleeps_until=109.0), 112.0) == 4.0  # it has slept in
+    assert pulse.stood_still_s(loop(), 113.0) == 5.0
 
 
 def test_the_end_of_a_reload_is_told_with_what_came_of_it():
