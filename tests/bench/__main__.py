@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.bench [NAME …] [--quick] [--json] [--peers] [--directory DIR]
 
-Names: flow latency submit idle running waiting finished cold (default: all). Prints a table; passes or fails on nothing.
+Names: flow latency submit idle running waiting finished growth cold (default: all). Prints a table; passes or fails on nothing.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def _kinds(sizes: Sizes, directory: str | None) -> dict[str, Callable[[], list[R
         "running": lambda: resting.running_rows(sizes.running, sizes.sleep_s, directory),
         "waiting": lambda: scale.waiting_rows(sizes.waiting, directory),
         "finished": lambda: scale.finished_rows(sizes.finished, directory),
+        "growth": lambda: scale.growth_rows(sizes.waiting, directory),
         "cold": lambda: scale.cold_rows(sizes.starts, directory),
         "peers": lambda: peers.rows(sizes.jobs, directory),
     }

@@ -39,7 +39,7 @@ def rows(jobs: int, rounds: int, directory: str | None) -> list[Row]:
 
 
 def served(jobs: int, durability: str, directory: str | None, spec: str = place.SPEC) -> tuple[float, float]:
-    """Serve a full queue; return jobs a second from the first claim to the last filing, and our CPU seconds a job."""
+    """Serve a full queue; return jobs a second, and our CPU seconds a job, from the first claim to the last filing."""
     with place.spool(durability, directory) as node:
         place.fill(node, jobs, spec)
         done, running = node.spool / "done", node.spool / "running"
@@ -47,7 +47,7 @@ def served(jobs: int, durability: str, directory: str | None, spec: str = place.
         os.sync()
         node.start("--jobs", str(WIDTH))
         started = place.wait_for(lambda: place.count(running) + place.count(done) > 0, look_s=0.001)
-        begun = place.count(done)
+        begun, begun_s = place.count(done), place.cpu_of(place.ours(node))[0]
         ended = place.wait_for(lambda: place.count(done) >= jobs)
         own_s, _ = place.cpu_of(place.ours(node))
-        return (jobs - begun) / (ended - started), own_s / jobs
+        return (jobs - begun) / (ended - started), (own_s - begun_s) / (jobs - begun)

@@ -45,6 +45,15 @@ def served_from(waiting: int, jobs: int, directory: str | None) -> tuple[float, 
         return rate, first_s, place.pss_bytes([worker.pid])
 
 
+def growth_rows(most: int, directory: str | None) -> list[Row]:
+    """Serve a thousand jobs of queues that get longer and longer: what one job takes must not grow with them."""
+    lengths = [length for length in (100, 1000, 10_000, 100_000) if length <= most]
+    return [
+        Row(f"one job with {length} waiting", 1e3 / served_from(length, min(length, 1000), directory)[0], "ms")
+        for length in lengths
+    ]
+
+
 def finished_rows(records: int, directory: str | None) -> list[Row]:
     """File one more job, ask for the status, start a worker, with a short and with a long history."""
     few, many = _with_history(1000, directory), _with_history(records, directory)

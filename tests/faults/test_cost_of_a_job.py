@@ -1,0 +1,52 @@
+"""What one job costs in system calls: counted, so that no clock is asked, and the same on a busy machine.
+
+A queue of twenty and one of fifty are served under strace; the difference, for thirty jobs, holds nothing of a start.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support import Node
+
+FEW, MANY = 20, 50
+# The worker's and the supervisor's together, without those of the job itself. Seen: 108 by root, 100 by others.
+MOST_CALLS = 125
+# Its record, claim, log and result; the lock file and the work directory where no earlier job has left one.
+MOST_MADE = 6
+CALL = re.compile(r"^(\d+) +(\w+)\((.*)$")
+
+pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+def served(root: Path, jobs: int) -> tuple[Counter[str], int]:
+    """Return the calls of worker, launcher and supervisors by name, and how many files and directories they made."""
+    root.mkdir()
+    node = Node(root, durability="process")
+    for number in range(jobs):
+        node.drop(f"job-{number}.toml", f'command = ["/bin/true"]\n# {number}\n')
+    trace = root / "trace"
+    command = ["strace", "-f", "-qq", "-o", str(trace), *node.command, "worker", "--drain", "--jobs", "1"]
+    subprocess.run(command, env={**node.environ, **node.quick}, check=True, capture_output=True, timeout=120)
+    assert len(node.records("done")) == jobs
+    found = [match for line in trace.read_text(errors="replace").splitlines() if (match := CALL.match(line))]
+    of_jobs = {match[1] for match in found if match[2] == "execve" and '"/bin/true"' in match[3]}
+    ours = [match for match in found if match[1] not in of_jobs]
+    made = sum("O_CREAT" in match[3] or match[2] == "mkdir" for match in ours if str(root) in match[3])
+    node.close()
+    return Counter(match[2] for match in ours), made
+
+
+def test_a_job_costs_a_bounded_number_of_calls(tmp_path):
+    (few, made_few), (many, made_many) = served(tmp_path / "few", FEW), served(tmp_path / "many", MANY)
+    one = {name: round((many[name] - few[name]) / (MANY - FEW), 1) for name in many if many[name] > few[name]}
+    shown = dict(sorted(one.items(), key=lambda entry: -entry[1]))
+    assert (many.total() - few.total()) / (MANY - FEW) <= MOST_CALLS, shown
+    assert (made_many - made_few) / (MANY - FEW) <= MOST_MADE, shown
+    assert not any(one.get(name) for name in ("fsync", "fdatasync", "sync", "clone")), shown
