@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.bench [NAME …] [--quick] [--json] [--peers] [--directory DIR]
 
-Names: flow latency submit idle running waiting finished growth cold (default: all). Prints a table; passes or fails on nothing.
+Names: flow latency submit idle running waiting finished growth cold (default: all). Prints a table; never passes or fails.
 """
 
 from __future__ import annotations

@@ -43,10 +43,11 @@ def _bars(rows: list[dict]) -> tuple[list[str], int]:
     for number, row in enumerate(rows):
         top = 28 + number * BAR
         share = row["value"] / row["target"]
+        colour = GOOD if row["met"] else POOR
         length = max(1.0, min(share, MOST) * unit)
         found += [
             _text(LEFT - 10, top + 14, row["what"], anchor="end"),
-            f'<rect x="{LEFT}" y="{top + 3}" width="{length:.0f}" height="{BAR - 8}" fill="{GOOD if row["met"] else POOR}"/>',
+            f'<rect x="{LEFT}" y="{top + 3}" width="{length:.0f}" height="{BAR - 8}" fill="{colour}"/>',
             _text(LEFT + length + 8, top + 14, f"{row['value']:.3g} {row['unit']} ({_bound(row)})"),
         ]
     bottom = 28 + len(rows) * BAR
