@@ -144,7 +144,7 @@ def test_cpu_time_counts_all_processes_and_not_the_waiting(node: Node) -> None:
         result = result_of(node.finished(name))
         assert result["outcome"] == "timeout"
         assert "`cpu_time` limit of 1 s" in result["reason"]
-        assert 0.8 < result["cpu_s"] < 4.5
+        assert 0.8 < result["cpu_s"] < 40  # on a busy machine the guard looks late; not at all would be 100 s
     assert result_of(node.finished("sleeps"))["outcome"] == "success"
 
 
