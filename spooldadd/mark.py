@@ -80,6 +80,14 @@ def read(root: str) -> Format:
     return _check(path, table)
 
 
+def is_common(root: str) -> bool:
+    """Tell whether this is a spool for many users; what is no spool is none."""
+    try:
+        return read(root).many_users
+    except SpoolError:
+        return False
+
+
 def _check(path: str, table: dict[str, object]) -> Format:
     version = table.get("format")
     if version != FORMAT:

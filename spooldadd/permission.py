@@ -41,9 +41,9 @@ def ask(the_spool: Spool, asked: Request, wake: Callable[[Layout], None]) -> Ans
 
 
 def require_root(the_spool: Spool) -> None:
-    """Refuse what concerns all users, unless root does it. Raises: NotPossible."""
+    """Refuse what concerns all users, such as to pause or to examine all, unless root does it. Raises: NotPossible."""
     if must_ask(the_spool):
-        raise NotPossible(f"`{the_spool.places.root}` is a spool for many users: only root can stop and start it as a whole")
+        raise NotPossible(f"`{the_spool.places.root}` is a spool for many users: this is for root")
 
 
 def note_owner(claimed: spool.Claim) -> None:

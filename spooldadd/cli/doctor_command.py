@@ -24,7 +24,7 @@ import argparse
 import os
 import time
 
-from spooldadd import intake
+from spooldadd import intake, mark, permission, spool
 from spooldadd.cli import choosing, moments
 from spooldadd.cli.common import add_json, print_json, spool_path
 from spooldadd.config import Config, load
@@ -53,6 +53,8 @@ def run(options: argparse.Namespace) -> int:
     root = spool_path(options, options.directory)
     if options.restart:
         return _tell(options, root, list(service.prove_restart(Layout(root))))
+    if mark.is_common(root):
+        permission.require_root(spool.open_spool(root))
     intake.ignore_lease_breaks()
     config, about_config = _config(options, root)
     found = None

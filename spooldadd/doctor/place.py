@@ -6,9 +6,9 @@ import os
 import stat
 from collections.abc import Iterator
 
-from spooldadd import filesystem, layout, mark, trust
+from spooldadd import filesystem, layout, mark, owning, spool, trust
 from spooldadd.doctor.model import Check, Subject, failed, listed, ok, warned
-from spooldadd.errors import SpooldaddError
+from spooldadd.errors import SpooldaddError, SpoolError
 from spooldadd.units import format_size
 
 # Below these a worker runs into a full disk soon: a job's log may have 100 MB, each job takes about ten inodes.
@@ -53,6 +53,9 @@ def check_directories(subject: Subject) -> Iterator[Check]:
 
 def check_rights(subject: Subject) -> Iterator[Check]:
     """May this user write there, and nobody else whom the worker does not trust?"""
+    if mark.is_common(subject.root):
+        yield _check_common(subject)
+        return
     settings = subject.config.trust
     rule = trust.of_config(settings.owners, settings.groups)
     present = [path for path in _directories(subject) if os.path.isdir(path)]
@@ -67,6 +70,15 @@ def check_rights(subject: Subject) -> Iterator[Check]:
         yield failed("rights", objection, "a worker refuses what somebody else could have put there")
     if not closed and not any(objections):
         yield ok("rights", f"owners and modes are fine for `{trust.user_name(os.geteuid())}`")
+
+
+def _check_common(subject: Subject) -> Check:
+    """A spool for many users is root's, and so is every directory on the way to it."""
+    try:
+        owning.refuse_unsafe(spool.open_spool(subject.root), subject.config)
+    except SpoolError as error:
+        return failed("rights", str(error), "a worker refuses what one of its users could change")
+    return ok("rights", "everybody may drop here, and nobody but root changes anything else")
 
 
 def check_one_filesystem(subject: Subject) -> Iterator[Check]:
