@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from spooldadd import mark
@@ -73,16 +74,20 @@ def _fetch(options: argparse.Namespace, places: Layout) -> list[Collected]:
     targets = [choosing.target(config, word) for word in dict.fromkeys(words)] if words else choosing.every(config)
     rsync = choosing.rsync_of(config)
 
+    is_over = threading.Event()  # an interrupt ends every rsync, too: that is no trouble of a node's
+
     def collect(target: Target) -> Collected:
         wish = Wish(target, is_failed_only=options.failed, is_deleting=options.delete)
         found = Collecting(rsync, places, wish, lambda done, of: _say_progress(target, done, of)).run()
-        _say(found, is_json=options.json)
+        if not is_over.is_set():
+            _say(found, is_json=options.json)
         return found
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
             return list(pool.map(collect, targets))
         except KeyboardInterrupt:
+            is_over.set()
             pool.shutdown(wait=False, cancel_futures=True)
             say("spooldadd: interrupted; what was fetched is kept, and the next `collect` goes on from there")
             raise

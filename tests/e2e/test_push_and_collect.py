@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 from types import SimpleNamespace
 
@@ -235,3 +236,25 @@ def test_rsync_that_is_missing_is_named(world, spec, tmp_path):
     )
     assert done.returncode == 1
     assert "install the package `rsync`" in done.stderr
+
+
+def test_an_interrupt_leaves_one_clean_line(make_node, tmp_path):
+    """Ctrl-C reaches rsync and its ssh as well as us."""
+    node = make_node()
+    up = tmp_path / "up"
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\ntouch {up}\nexec sleep 600\n")
+    ssh.chmod(0o755)
+    config = tmp_path / "c.toml"
+    config.write_text(f'[remote]\nssh = "{ssh}"\n[nodes]\nslow = {{ target = "slow:/spool" }}\n')
+    command = [*node.command, "--config", str(config), "collect", "slow"]
+    collecting = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=node.environ,
+        start_new_session=True,
+    )  # fmt: skip
+    until(up.exists, "it asks the node")
+    os.killpg(collecting.pid, signal.SIGINT)
+    out, err = collecting.communicate(timeout=60)
+    assert (collecting.returncode, out) == (130, ""), err
+    assert "spooldadd: interrupted; what was fetched is kept" in err
+    assert "Traceback" not in err
