@@ -211,6 +211,7 @@ class Launching:
         result = {
             "job": claimed.job,
             "name": claimed.job.rsplit(".", 2)[0],
+            "queue": claimed.queue,
             "state": lifecycle.FAILED,
             "outcome": lifecycle.INVALID,
             "reason": str(refused),
@@ -230,7 +231,7 @@ class Launching:
         except OSError as error:
             os.close(claimed.lease)
             raise self._spool.trouble(error) from error
-        self.notices.leave(claimed.record, claimed.path, {"queue": claimed.queue, **result})
+        self.notices.leave(claimed.record, claimed.path, result)
         self._spool.file(claimed.record, claimed.lease, layout.FAILED)
         self._log.info(
             "filed", job=claimed.job, attempt=claimed.attempt, state="failed", outcome="invalid", reason=str(refused)

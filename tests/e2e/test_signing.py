@@ -107,7 +107,7 @@ def test_every_attack_is_filed_with_its_reason(desk):
     assert desk.outcome("good")["outcome"] == "success"
     for name, (_, said) in tried.items():
         result = desk.outcome(name)
-        assert (result["state"], result["outcome"]) == ("failed", "invalid"), (name, result)
+        assert (result["state"], result["outcome"], result["queue"]) == ("failed", "invalid", "default"), (name, result)
         assert said in result["reason"], (name, result["reason"])
         assert "signed_by" not in result
 
