@@ -80,8 +80,7 @@ def make_top(path: str, uid: int, gid: int) -> None:
 
     Raises: OSError, after which it is not there.
     """
-    parent = os.path.dirname(path)
-    os.makedirs(parent, mode=0o711, exist_ok=True)
+    _open_way(os.path.dirname(path))
     os.mkdir(path, 0o700)
     try:
         os.chown(path, uid, gid, follow_symlinks=False)
@@ -92,7 +91,7 @@ def make_top(path: str, uid: int, gid: int) -> None:
 
 def make_private(path: str, uid: int, gid: int) -> None:
     """Make a directory that is this user's alone, below directories of ours. Raises: OSError where it is somebody else's."""
-    os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
+    _open_way(os.path.dirname(path))
     try:
         os.mkdir(path, 0o700)
         os.chown(path, uid, gid, follow_symlinks=False)
@@ -102,6 +101,15 @@ def make_private(path: str, uid: int, gid: int) -> None:
             os.chown(path, uid, gid, follow_symlinks=False)
         elif status.st_uid != uid or not stat.S_ISDIR(status.st_mode):
             raise OSError(errno.EPERM, "it is somebody else's", path) from None
+
+
+def _open_way(directory: str) -> None:
+    """Make a directory of ours that others may cross and not list, also where jobs of our own user have made it before."""
+    os.makedirs(directory, mode=0o711, exist_ok=True)
+    for path in (os.path.dirname(directory), directory):
+        status = os.stat(path)
+        if status.st_uid == os.geteuid() and not status.st_mode & stat.S_IXOTH:
+            os.chmod(path, stat.S_IMODE(status.st_mode) | stat.S_IXGRP | stat.S_IXOTH)
 
 
 def empty(path: str) -> None:

@@ -182,3 +182,13 @@ def test_what_is_not_there_cannot_be_removed_and_harms_nobody(tmp_path):
     (tmp_path / "file").touch()
     workdir.remove(str(tmp_path / "file"))
     assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the capability of root")
+def test_a_place_of_another_user_can_be_reached_where_our_own_jobs_were_before(tmp_path):
+    workdir.make(str(tmp_path / "work" / "spool" / "ours"), None)
+    workdir.make_top(str(tmp_path / "work" / "spool" / "theirs"), 60001, 60001)
+    for path in (tmp_path / "work" / "spool", tmp_path / "work"):
+        assert path.stat().st_mode & 0o001
+    status = (tmp_path / "work" / "spool" / "theirs").stat()
+    assert (status.st_uid, status.st_mode & 0o777) == (60001, 0o700)
