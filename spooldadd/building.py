@@ -170,7 +170,8 @@ def _judge_answer(plan: Plan, data: bytes, status: int | None) -> Built | Verdic
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return Verdict(lifecycle.BUILD, f"its build ended without an answer ({_ended(status)}); see `{layout.BUILD_LOG}`")
     if not is_ok:
-        return Verdict(lifecycle.BUILD, f"its build failed: {reason[:MAX_REASON]}")
+        shown = "".join(letter if letter.isprintable() else " " for letter in reason[:MAX_REASON])
+        return Verdict(lifecycle.BUILD, f"its build failed: {shown}")
     built = Built()
     built.environ = environ
     built.environment = key if key.isalnum() else ""

@@ -182,7 +182,7 @@ def rule(the_spool: spool.Spool, config: Config) -> trust.Trust:
 
 
 def of_spool(the_spool: spool.Spool, config: Config, base: Mapping[str, str], log: Log) -> Owning | None:
-    """Return who says whose a job is; None for a worker that is not root's, which runs all as itself.
+    """Return who says whose a job is; None for a worker that is not root's, or for whom all jobs are its own.
 
     Raises: ConfigError where what is asked for cannot be had.
     """
@@ -200,6 +200,8 @@ def of_spool(the_spool: spool.Spool, config: Config, base: Mapping[str, str], lo
                 "many users; say `owner`, or name one user"
             )
         return None
+    if run_as in (None, OWNER) and not (is_many or config.owner.allowed is not None or config.trust.owners):
+        return None  # only root's own specs are accepted there, and those run as root: nothing is to be found out
     is_narrowed = config.environ.passed != ("*",)
     kept = {name: value for name, value in base.items() if is_narrowed or _matches(name)}
     return Owning(the_spool, config, kept, log)
