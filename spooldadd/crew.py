@@ -74,7 +74,7 @@ class Crew:
     def start(self) -> None:
         """Start the launcher where none is running.
 
-        Raises: OSError; Outdated where another release was installed since we began.
+        Raises: SpoolError where the system does not let us; Outdated where another release was installed since we began.
         """
         if self._control is not None:
             return
@@ -82,18 +82,26 @@ class Crew:
             raise Outdated("another release was installed since this worker began; start it again. Running jobs go on")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._launcher = subprocess.Popen(
-                [sys.executable, "-I", "-S", LAUNCHER, str(theirs.fileno()), *self._log_arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=2,
-                env=self._environ,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                cwd="/",
-            )
+            try:
+                self._launcher = self._start_launcher(theirs)
+            except OSError as error:
+                ours.close()
+                what = f"the launcher cannot be started with `{sys.executable}`: {error.strerror}"
+                raise SpoolError(f"{what}; may this user run it, and has the machine room for a process?") from error
         self._grouping.take_in(self._launcher.pid)
         self._control = ours
         self._selector.register(ours, selectors.EVENT_READ, self)
+
+    def _start_launcher(self, channel: socket.socket) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", LAUNCHER, str(channel.fileno()), *self._log_arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            env=self._environ,
+            pass_fds=(channel.fileno(),),
+            start_new_session=True,
+            cwd="/",
+        )
 
     def launch(self, plan: Plan, lease: int) -> None:
         """Hand an attempt and its lease to a supervisor. The caller closes its own copy of the lease.
