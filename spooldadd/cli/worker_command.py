@@ -78,7 +78,8 @@ def refuse_unsafe(the_spool: spool.Spool, config: Config) -> None:
     rule = trust.of_config(config.trust.owners, config.trust.groups)
     objection = rule.objection(os.stat(root), f"the spool `{root}`")
     if objection:
-        raise SpoolError(objection)
+        hint = "; for the jobs of many users make a spool by `spooldadd init --many-users`" if os.geteuid() == 0 else ""
+        raise SpoolError(objection + hint)
 
 
 def _log_format(config: Config, asked: str | None) -> str:
