@@ -11,9 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import Node
+
+# How quickly an example is made says how busy the machine is.
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared")
 
 PACKAGE = Path(__file__).parents[1] / "spooldadd"
 # A reason for a skip that CI accepts says which capability is missing, in these words.
