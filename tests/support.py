@@ -124,13 +124,17 @@ class Node:
         return until(lambda: self.finished(name), f"`{name}` is filed\n{self.said()[-3000:]}", deadline_s)
 
     def close(self) -> None:
+        """End all, and leave nothing."""
+        self.end()
+        shutil.rmtree(self.spool.parent, ignore_errors=True)
+
+    def end(self) -> None:
         """End the workers, then every process whose work directory or spool is ours."""
         for worker in self.workers:
             if worker.poll() is None:
                 worker.kill()
             worker.wait()
         end_processes_of(self.work)
-        shutil.rmtree(self.spool.parent, ignore_errors=True)
 
 
 @contextmanager
