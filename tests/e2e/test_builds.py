@@ -21,6 +21,7 @@ from tests.e2e.environment_index import Index
 from tests.e2e.environment_web import Web, sha256
 from tests.support import Node, processes_of, result_of, until
 
+pytestmark = pytest.mark.slow
 LOGIN = "robot:s3cret-of-the-index"
 TOKEN = "t0ken-of-the-download"
 EDIT = "import os, alpha; os.chmod(alpha.__file__, 0o644); open(alpha.__file__, 'w').write('VERSION = \"edited\"\\n')"

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support import Node, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def node(tmp_path):

@@ -12,7 +12,10 @@ import pytest
 from tests.e2e.ssh_server import RRSYNC, stoppable_ssh_server
 from tests.support import SPOOLDADD, Node, result_of, temporary_node, until
 
-pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="needs the capability rsync")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("rsync") is None, reason="needs the capability rsync"),
+    pytest.mark.slow,
+]
 NODES = ("n1", "n2", "n3")
 ENVIRON = {"SPOOLDADD_INTAKE__SETTLE": "100ms"}
 ODD = "two words"  # a path that a shell would split

@@ -15,7 +15,10 @@ import pytest
 from spooldadd import signature, signing
 from tests.support import result_of, temporary_node
 
-pytestmark = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs the capability ssh-keygen")
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs the capability ssh-keygen"),
+    pytest.mark.slow,
+]
 SPEC = 'command = ["true"]\n'
 NOW = datetime.datetime.now(datetime.UTC)
 

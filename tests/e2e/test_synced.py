@@ -16,6 +16,7 @@ import pytest
 from spooldadd.placement import winner
 from tests.support import SPOOLDADD, end_processes_of, result_of, until
 
+pytestmark = pytest.mark.slow
 NODES = ("alpha", "beta")
 EACH = 50
 
