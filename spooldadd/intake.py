@@ -228,7 +228,8 @@ class Intake:
 
     def examine(self, now: float, wall_s: float, most: int) -> list[Drop]:
         """Look at no more than `most` of the new files; return those that are quiet already."""
-        chunk, self._fresh = self._fresh[:most], self._fresh[most:]
+        chunk = self._fresh[-most:]
+        del self._fresh[-most:]  # from the end: to copy the rest each time would cost the more, the longer the queue is
         drops = [self._check(name, now, wall_s) for name in chunk if name not in self._quiet]
         return [drop for drop in drops if drop is not None]
 

@@ -74,7 +74,11 @@ def pss_bytes(pids: list[int]) -> int:
     """Return the memory of these processes, what they share counted once (proportional set size)."""
     total = 0
     for pid in pids:
-        for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
+        try:
+            text = Path("/proc", str(pid), "smaps_rollup").read_text()
+        except OSError:
+            continue
+        for line in text.splitlines():
             if line.startswith("Pss:"):
                 total += int(line.split()[1]) * 1024
     return total
@@ -84,10 +88,13 @@ def wakeups(pids: list[int]) -> int:
     """Return how often these processes have been given a processor because they waited for something."""
     total = 0
     for pid in pids:
-        for task in Path("/proc", str(pid), "task").iterdir():
-            for line in (task / "status").read_text().splitlines():
-                if line.startswith("voluntary_ctxt_switches:"):
-                    total += int(line.split()[1])
+        try:
+            found = [(task / "status").read_text() for task in Path("/proc", str(pid), "task").iterdir()]
+        except OSError:  # it has ended, as idle supervisors do
+            continue
+        for line in "".join(found).splitlines():
+            if line.startswith("voluntary_ctxt_switches:"):
+                total += int(line.split()[1])
     return total
 
 
