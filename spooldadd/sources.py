@@ -30,6 +30,8 @@ UNSEEN_SHARE, MOST_SETTLE_S = 1.5, 60.0
 CLOCK_STEP_S = 2.0
 # How many new files are looked at between two claims: 20 us each, so a claim waits no longer than 5 ms for them.
 EXAMINE_AT_ONCE = 256
+# While this many are in line already, a look at new ones takes no more than a fraction of what a short job takes.
+IN_LINE, EXAMINE_MEANWHILE = 64, 8
 
 
 def settle_s_of(slowest_s: float, *, is_network: bool) -> float:
@@ -86,14 +88,15 @@ class Sources:
         self.scan_at = now + max(interval_s, took_s / SCAN_SHARE)
         return entries
 
-    def examine(self, now: float) -> list[Entry]:
-        """Return the drops that are quiet now, of those that were due and of some that are new."""
+    def examine(self, now: float, in_line: int = 0) -> list[Entry]:
+        """Return the drops that are quiet now, of those that were due and of some that are new; of few where many wait."""
+        most = EXAMINE_AT_ONCE if in_line < IN_LINE else EXAMINE_MEANWHILE
         self._heed_clock(time.time() - now)
         drops = []
         for found in self._intakes:
             drops += found.due(now)
             if found.has_fresh:
-                drops += found.examine(now, time.time(), EXAMINE_AT_ONCE)
+                drops += found.examine(now, time.time(), most)
         self._say_no_specs()
         return self._entries(drops)
 

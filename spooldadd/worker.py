@@ -164,7 +164,7 @@ class Worker:
         if now >= self._timers.housekeeping:
             self._timers.housekeeping = now + HOUSEKEEPING_S
             self._keep_house()
-        self._queueing.take_in(self._sources.examine(now), now)
+        self._queueing.take_in(self._sources.examine(now, len(self._queueing.backlog)), now)
         self._queueing.let_due_in(now)
         self._end_trouble()
         if now >= self._timers.beat:
