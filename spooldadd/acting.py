@@ -40,6 +40,10 @@ from spooldadd.permission import NotPossible, ask, must_ask, note_owner, require
 from spooldadd.request import Request
 from spooldadd.spool import Spool
 
+TYPE_CHECKING = False  # not from `typing`, as in all that reading commands load
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["NotPossible", "cancel", "hold", "pause", "release", "rename_new", "resume", "retry", "shown_id", "wake"]
 
 # How often a job may slip away between the look and the act; each time it went on to its next state.
@@ -113,10 +117,13 @@ def _return_to_waiting(the_spool: Spool, job: Job) -> None:
 # -- end
 
 
-def cancel(the_spool: Spool, job: Job) -> Job | None:
+def cancel(the_spool: Spool, job: Job, require: Callable[[Job], None] | None = None) -> Job | None:
     """End a job: one that has not started is filed as cancelled; a running one is asked to end, and returned as it is now.
 
-    Raises: NotPossible where it is finished; NoSuchJob where it is gone; SpoolError.
+    `require` refuses what must not be ended. It is asked again of what is found where the job has moved on: that is known
+    by the id in a drop's name, which is whatever somebody has written there.
+
+    Raises: NotPossible where it is finished; NoSuchJob where it is gone; SpoolError; what `require` raises.
     """
     if must_ask(the_spool):
         return job if ask(the_spool, Request(request.CANCEL, job.id), wake).is_running else None
@@ -132,6 +139,8 @@ def cancel(the_spool: Spool, job: Job) -> Job | None:
             return None
         except (_Moved, ClaimLost):
             job = jobs.find(the_spool.places, shown_id(job).removesuffix(layout.HELD_SUFFIX))
+            if require is not None:
+                require(job)
     raise NotPossible(f"`{shown_id(job)}` changes its state all the time; try again")
 
 
@@ -191,8 +200,10 @@ def _require_home(the_spool: Spool, job: Job) -> None:
     from spooldadd.config import find_config, load  # late: heavy
 
     root = the_spool.places.root
-    if load(find_config(root, environ=os.environ, uid=os.getuid()), environ=os.environ).node != home:
-        raise NotPossible(f"`{shown_id(job)}` belongs to node `{home}` of this synced spool; do it there")
+    here = load(find_config(root, environ=os.environ, uid=os.getuid()), environ=os.environ).node
+    if here != home:
+        said = f"`{shown_id(job)}` belongs to node `{home}` of this synced spool, and this is `{here}`; do it there"
+        raise NotPossible(f"{said}, or set `node` in the configuration if this is `{home}`")
 
 
 def _as_claimer(the_spool: Spool, home: str = "") -> Spool:

@@ -8,15 +8,21 @@ If we die here: some of it is gone; the next pass goes on.
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import stat
+import time
 
 from spooldadd import deputy, workdir
 from spooldadd.account import Account
 
-# A work directory of millions of files takes minutes; the worker does nothing else meanwhile.
-PATIENCE_S = 300.0
+# The worker does nothing else meanwhile, and a user can stop a deputy of his. What is not gone by then goes on being removed
+# by the next pass; whose deputy took so long waits for that with all that he has left.
+PATIENCE_S = 15.0
+AGAIN_S = 1800.0
+
+_slow: dict[int, float] = {}  # who, and until when
 
 
 def remove(path: str) -> None:
@@ -28,8 +34,19 @@ def remove(path: str) -> None:
     try:
         os.rmdir(path)
     except OSError:
-        deputy.act(who_owns(status), lambda: workdir.empty(path), PATIENCE_S)
+        _empty_as(who_owns(status), path)
         os.rmdir(path)
+
+
+def _empty_as(who: Account, path: str) -> None:
+    if _slow.get(who.uid, 0.0) > time.monotonic():
+        raise OSError(errno.ETIMEDOUT, f"what `{who.name}` has left takes long to remove")
+    try:
+        deputy.act(who, lambda: workdir.empty(path), PATIENCE_S)
+    except OSError as error:
+        if error.errno == errno.ETIMEDOUT:
+            _slow[who.uid] = time.monotonic() + AGAIN_S
+        raise
 
 
 def who_owns(status: os.stat_result) -> Account:

@@ -115,7 +115,7 @@ def look(path: str) -> Look | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _refused(os.lstat(path), error)
+        return _refused_by_name(path, error)
     try:
         writer = has_writer(fd)
         if is_bundle:
@@ -126,6 +126,14 @@ def look(path: str) -> Look | None:
         return _refused(status, error)
     finally:
         os.close(fd)
+
+
+def _refused_by_name(path: str, error: OSError) -> Look | None:
+    """Do as `_refused` does with what is called so. What may not even be looked at, a mount of its owner's, is nobody's."""
+    try:
+        return _refused(os.lstat(path), error)
+    except PermissionError:
+        return None
 
 
 def _refused(status: os.stat_result, error: OSError) -> Look:
@@ -318,7 +326,7 @@ class Intake:
         try:
             if signature(os.lstat(os.path.join(self._root, name))) == self._quiet[name]:
                 return False
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             pass
         self._forget(name)
         return True

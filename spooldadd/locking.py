@@ -35,7 +35,7 @@ def try_lock(fd: int, *, is_shared: bool = False) -> bool:
 def alone(path: str, *, is_patient: bool = False) -> Iterator[bool]:
     """Give whether the lock of this file, which is made where it is missing, is ours meanwhile. Raises: OSError."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)  # who can open it can hold it
     try:
         is_ours = try_lock(fd)
         while is_patient and not is_ours:

@@ -80,7 +80,9 @@ class NodeFile:
     def _take(self) -> bool:
         from filelock import lock_descriptor  # late: readers load this module, and take no lock
 
-        fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)  # all may ask
+        # All may ask, but where anybody could be a user: who can open it can hold it.
+        mode = 0o600 if self._places.is_common else 0o644
+        fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
         try:
             is_ours = lock_descriptor(fd, blocking=False)
         except OSError:

@@ -27,14 +27,26 @@ _VERSION, _NOBODY = 2, 0xFFFFFFFF
 
 def read(path: str) -> int | None:
     """Return the number of the user whose job this record is, or None where it does not say."""
+    return _number(path, "uid")
+
+
+def users_of(path: str) -> frozenset[int] | None:
+    """Return whose processes can be of this job: its owner's, or those of whom all jobs run as; root's, who started them."""
+    uids = {_number(path, "uid"), _number(path, "runner")} - {None}
+    return frozenset({0, *filter(None, uids)}) if uids else None
+
+
+def _number(path: str, key: str) -> int | None:
     table = record.read_table(os.path.join(path, layout.OWNER)) or {}
-    uid = table.get("uid")
+    uid = table.get(key)
     return uid if isinstance(uid, int) and not isinstance(uid, bool) and uid >= 0 else None
 
 
 def note(path: str, uid: int, name: str, *, sync: bool, runner: int | None = None) -> bool:
     """Say in a record whose it is, and let him look into it, and who runs it; return whether they can. Raises: OSError."""
-    table = {"schema": record.SCHEMA, "uid": uid, "user": name}
+    table: dict[str, object] = {"schema": record.SCHEMA, "uid": uid, "user": name}
+    if runner is not None:
+        table["runner"] = runner
     durable.write(os.path.join(path, layout.OWNER), flat(table).encode(), sync=sync)
     return show_to(path, {uid} if runner is None else {uid, runner})
 

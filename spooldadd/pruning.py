@@ -229,10 +229,10 @@ def prune_caches_of_users(cache_dir: str, arguments: list[str]) -> None:
     directory = os.path.join(cache_dir, USERS)
     for entry in os.listdir(directory) if os.path.isdir(directory) else ():
         path = os.path.join(directory, entry)
-        status = os.lstat(path)
-        if os.geteuid() != 0 or status.st_uid == 0 or not stat.S_ISDIR(status.st_mode):
-            continue
         try:
+            status = os.lstat(path)  # fails where its user has mounted something there
+            if os.geteuid() != 0 or status.st_uid == 0 or not stat.S_ISDIR(status.st_mode):
+                continue
             _prune_as(discarding.who_owns(status), path, arguments)
         except OSError:
             continue  # a day later it is tried again

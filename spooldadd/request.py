@@ -27,6 +27,7 @@ MAX_BYTES = 4096
 # A worker that is woken answers within milliseconds; one whose disk is slow, in seconds.
 ANSWER_S, LOOK_S = 10.0, 0.02
 _TOKENS = 4  # 5 characters each, of 29 that there are
+_MAX_TOKEN = 64  # so that the answer's name is no trouble for any file system
 
 
 class Unanswered(Exception):  # an answer, not a fault
@@ -108,6 +109,11 @@ def read(path: str) -> Request | str:
     if table.get("schema") != SCHEMA or act not in ACTS or not isinstance(job, str) or "\0" in job:
         return "it is no request"
     return Request(str(act), job, is_forced=table.get("forced") is True, uid=status.st_uid)
+
+
+def is_token(name: str) -> bool:
+    """Tell whether somebody who asked under this name can be answered under it."""
+    return name.isascii() and name.isalnum() and len(name) <= _MAX_TOKEN
 
 
 def answer(places: Layout, token: str, said: Answer) -> None:

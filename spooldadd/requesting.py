@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import time
 
-from spooldadd import acting, commons, durable, ownership, request, trust
+from spooldadd import acting, commons, durable, names, ownership, request, trust
 from spooldadd.errors import SpooldaddError
 from spooldadd.inspect import drops, jobs
 from spooldadd.inspect.jobs import Job
 from spooldadd.log import Log
+from spooldadd.permission import NotPossible
 from spooldadd.request import Answer, Request
 from spooldadd.spool import Spool
 
@@ -24,6 +25,8 @@ AT_ONCE = 64
 # Who asked has read the answer by then, or is gone. A request that is half written after an hour will never be whole.
 ANSWERS_STAY_S, HALVES_STAY_S = 60.0, 3600.0
 SWEEP_EVERY_S = 30.0
+# Nor must one whose requests take long to look up: what is not done by then waits for the next look.
+TURN_S = 0.1
 
 
 class Requesting:
@@ -35,18 +38,28 @@ class Requesting:
         self._requests = os.path.join(the_spool.places.internal, commons.REQUESTS)
         self._answers = os.path.join(the_spool.places.internal, commons.ANSWERS)
         self._sweep_at = 0.0
+        self._stuck: set[str] = set()  # what users have made there and we cannot remove
 
     def turn(self) -> bool:
         """Carry out what was asked for; return whether there is more. Raises: OSError where the spool is in trouble."""
         entries = os.listdir(self._requests)
-        asked = [entry for entry in entries if not durable.is_temporary(entry)]
-        for entry in asked[:AT_ONCE]:
-            self._take(entry)
+        self._stuck.intersection_update(entries)
+        asked = [entry for entry in entries if not durable.is_temporary(entry) and entry not in self._stuck]
+        taken = self._take_some(asked)
         if time.monotonic() >= self._sweep_at:
             self._sweep_at = time.monotonic() + SWEEP_EVERY_S
             _remove_older(self._answers, os.listdir(self._answers), ANSWERS_STAY_S)
             _remove_older(self._requests, [entry for entry in entries if entry not in asked], HALVES_STAY_S)
-        return len(asked) > AT_ONCE
+        return len(asked) > taken
+
+    def _take_some(self, asked: list[str]) -> int:
+        """Take so many of them that others' jobs need not wait; return how many."""
+        until = time.monotonic() + TURN_S
+        for count, entry in enumerate(asked):
+            if count == AT_ONCE or (count and time.monotonic() >= until):
+                return count
+            self._take(entry)
+        return len(asked)
 
     def _take(self, entry: str) -> None:
         path = os.path.join(self._requests, entry)
@@ -56,25 +69,27 @@ class Requesting:
             found = f"it cannot be read: {error.strerror}"
         if isinstance(found, Request):
             self._say(found, said := self._carry_out(found))
-            if entry.isalnum():
+            if request.is_token(entry):
                 request.answer(self._spool.places, entry, said)
         else:
             self._log.warning("request-refused", file=entry, reason=found, then="removing it")
-        _remove(path)
+        if not _is_removed(path):
+            self._stuck.add(entry)  # of one user, and no trouble of the spool's: all others' jobs go on
 
     def _carry_out(self, asked: Request) -> Answer:
         try:
-            job = jobs.find(self._spool.places, asked.job)
-            if asked.uid not in (0, owner_of(job)):
-                said = f"`{acting.shown_id(job)}` is not yours: only its owner and root may do that"
-                return Answer(is_done=False, said=said)
-            return self._act(asked, job)
+            return self._act(asked, jobs.find(self._spool.places, asked.job))
         except SpooldaddError as error:
             return Answer(is_done=False, said=str(error))
 
     def _act(self, asked: Request, job: Job) -> Answer:
+        def require_own(job: Job) -> None:
+            if asked.uid not in (0, owner_of(job)):
+                raise NotPossible(f"`{acting.shown_id(job)}` is not yours: only its owner and root may do that")
+
+        require_own(job)
         if asked.act == request.CANCEL:
-            return Answer(is_done=True, is_running=acting.cancel(self._spool, job) is not None)
+            return Answer(is_done=True, is_running=acting.cancel(self._spool, job, require_own) is not None)
         if asked.act == request.RETRY:
             acting.retry(self._spool, job, is_forced=asked.is_forced)
         elif asked.act == request.HOLD:
@@ -110,14 +125,15 @@ def _remove_older(directory: str, entries: list[str], age_s: float) -> None:
     for entry in entries:
         path = os.path.join(directory, entry)
         try:
-            if os.lstat(path).st_ctime < oldest_s:
-                _remove(path)
-        except FileNotFoundError:
-            pass
+            is_old = os.lstat(path).st_ctime < oldest_s
+        except OSError:  # gone, or a user has mounted something there
+            continue
+        if is_old:
+            _is_removed(path)
 
 
-def _remove(path: str) -> None:
-    """A user can have made anything of that name. What is no file and not empty is moved where it is in nobody's way."""
+def _is_removed(path: str) -> bool:
+    """Remove it; return whether it is gone. A user can have made anything of that name, also what cannot be removed."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -126,5 +142,17 @@ def _remove(path: str) -> None:
         try:
             os.rmdir(path)
         except OSError:
-            name = f"{durable.TEMPORARY}aside-{os.getpid()}-{os.path.basename(path)}"
-            os.rename(path, os.path.join(os.path.dirname(path), name[:200]))
+            return _is_put_aside(path)
+    return True
+
+
+def _is_put_aside(path: str) -> bool:
+    """What is not empty stays, under a name that nobody is asked by; nothing can be done with what is mounted there."""
+    directory, name = os.path.split(path)
+    if durable.is_temporary(name):
+        return True
+    try:
+        os.rename(path, os.path.join(directory, f"{durable.TEMPORARY}{names.random_part()}{names.random_part()}"))
+    except OSError:
+        return False
+    return True

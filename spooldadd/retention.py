@@ -128,7 +128,7 @@ def has_trash(places: Layout) -> bool:
 def alone(places: Layout, who: str) -> Iterator[None]:
     """Hold the right to prune this spool. Raises: Busy; OSError."""
     path = os.path.join(places.internal, LOCK)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)  # who can open it can hold it
     try:
         if not locking.try_lock(fd):
             raise Busy(f"{_holder(fd)} prunes `{places.root}` now; try again when it is through")

@@ -63,9 +63,8 @@ def find(places: layout.Layout, record: str) -> list[int]:
         f"SPOOLDADD_CLAIM={claim_mark(places.id, record)}",
         f"SPOOLDADD_RECORD={os.path.join(places.running, record)}",
     )
-    path = os.path.join(places.running, record)
-    owner = ownership.read(path) if places.is_common else None
-    uids = None if owner is None else frozenset({0, owner})  # another user could keep it from ever being called lost
+    # Of others we do not look: another user could keep it from ever being called lost.
+    uids = ownership.users_of(os.path.join(places.running, record)) if places.is_common else None
     return process.marked([os.fsencode(marker) for marker in markers], uids)
 
 

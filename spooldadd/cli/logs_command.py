@@ -89,8 +89,7 @@ def _say_missing(job: Job, choice: output.Choice, attempt: int, *, is_attempt: b
     name = words.show(job.id)
     if not is_attempt:
         if job.is_closed:
-            common.say(f"spooldadd: `{name}` belongs to another user; only he and root may look into its record")
-            return 1
+            return _say_closed(job)
         common.say(f"spooldadd: `{name}` has no attempt {attempt}; its last one is {job.attempt()}")
         return 1
     if choice.wanted in (layout.STDOUT_LOG, layout.STDERR_LOG):
@@ -100,7 +99,15 @@ def _say_missing(job: Job, choice: output.Choice, attempt: int, *, is_attempt: b
     return 0
 
 
+def _say_closed(job: Job) -> int:
+    name = words.show(job.id)
+    common.say(f"spooldadd: `{name}` belongs to another user; only he and root may look into its record")
+    return 1
+
+
 def _follow(job: Job, choice: output.Choice, attempt: int) -> int:
+    if job.is_closed:  # else its end would be all that is said
+        return _say_closed(job)
     if job.state == layout.WAITING:
         common.say(f"spooldadd: `{words.show(job.id)}` waits; following it when it starts")
     ended = output.Tail(Follower(job), choice, attempt, lambda text: common.say(f"spooldadd: {words.show(text)}")).follow()

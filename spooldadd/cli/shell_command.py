@@ -100,6 +100,8 @@ def _ended(job: Job, the_spool: spool.Spool, config: Config) -> Place:
 
 def _kept_work_dir(job: Job) -> str:
     """Return the work directory. Raises: SpecError, which says why there is none."""
+    if job.is_closed:
+        raise SpecError(f"`{job.id}` belongs to another user; only he and root may look into its record")
     work_dir = job.result().get("workdir")
     if not work_dir:
         raise SpecError(

@@ -77,7 +77,8 @@ def _find_exact(places: Layout, wanted: str, suffixes: tuple[str, ...]) -> Job |
     files = [wanted, *(wanted + suffix for suffix in suffixes if is_id)]
     for name in (*files, *(file + layout.HELD_SUFFIX for file in files)):
         if os.path.lexists(os.path.join(places.root, name)) and drops.is_waiting(places.root, name, suffixes):
-            return listing.drop(places, name)
+            # A drop that carries the id of a record becomes a job of another id: anybody can write any id into a name.
+            return (_find_record(places, wanted) if is_id else None) or listing.drop(places, name)
     # Inboxes last, because it takes a listing of the root to know them; what has moved on meanwhile the second look finds.
     return (_find_record(places, wanted) if is_id else None) or _find_in_inboxes(places, wanted, suffixes)
 

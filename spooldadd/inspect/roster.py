@@ -138,9 +138,13 @@ def _locks(verdicts: list[tuple[str, str, str]], node: str) -> str:
 
 def _try_lock(places: Layout, seen: Seen) -> None:
     is_held = nodes.is_serving(places, seen.name)
-    granted = not is_held and os.access(os.path.join(places.nodes, f"{seen.name}.lock"), os.R_OK)
+    lock = os.path.join(places.nodes, f"{seen.name}.lock")
+    is_shut = os.path.lexists(lock) and not os.access(lock, os.R_OK)
+    granted = not is_held and os.access(lock, os.R_OK)
     if is_held:
         seen.settle(ALIVE, "its lock is held")
+    elif is_shut and workers.is_serving(places, seen.name, seen.table):  # on a spool for many users it is for root alone
+        seen.settle(ALIVE, "its process lives, on this machine")
     elif seen.table.get("state") == STOPPED:
         seen.settle(STOPPED, "it said so")
     elif granted and seen.table.get("boot_id") == _boot_id():

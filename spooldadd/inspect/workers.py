@@ -54,7 +54,7 @@ def all_nodes(places: Layout) -> list[Node]:
         table = tables.read(os.path.join(places.nodes, entry)) if is_entry(entry) else None
         if table is not None:
             name = entry.removesuffix(".toml")
-            found.append(Node(name, table, is_serving=_is_serving(places, name, table)))
+            found.append(Node(name, table, is_serving=is_serving(places, name, table)))
     return found
 
 
@@ -69,7 +69,7 @@ def suffixes(found: list[Node]) -> tuple[str, ...]:
     return tuple(sorted({forms.TOML, *said} if said else forms.SUFFIXES))
 
 
-def _is_serving(places: Layout, name: str, table: Mapping[str, object]) -> bool:
+def is_serving(places: Layout, name: str, table: Mapping[str, object]) -> bool:
     """Its lock says so; where we may not open that, a living process of its number on this boot does."""
     lock = os.path.join(places.nodes, f"{name}.lock")
     if os.access(lock, os.R_OK | os.W_OK) or not os.path.lexists(lock):

@@ -170,6 +170,22 @@ def test_a_job_that_was_started_meanwhile_is_asked_to_end(the_spool):
     assert (path / layout.CANCEL).exists()
 
 
+def test_whose_job_is_found_by_the_id_in_a_drops_name_is_asked_again(the_spool):
+    """Who removed his drop between look and claim had another's running job cancelled, whose id he had written there."""
+    decoy = put_drop(the_spool, f"{JOB}.toml")
+    seen = find(the_spool, decoy.name)
+    decoy.unlink()
+    path = put_record(the_spool, f"running/{JOB}.1.zzzzz")
+
+    def require_drop(job: jobs.Job) -> None:
+        if not job.is_drop:
+            raise NotPossible("it is not yours")
+
+    with pytest.raises(NotPossible, match="not yours"):
+        acting.cancel(the_spool, seen, require_drop)
+    assert not (path / layout.CANCEL).exists()
+
+
 def test_a_job_that_is_gone_cannot_be_cancelled(the_spool):
     drop = put_drop(the_spool, "nightly.toml")
     seen = find(the_spool, "nightly.toml")

@@ -73,6 +73,17 @@ def test_a_submitted_file_is_found_by_the_id_that_its_name_carries(made):
     assert jobs.find(made.places, job_id()).is_drop
 
 
+@pytest.mark.parametrize("suffix", [".toml", ".toml.held"])
+@pytest.mark.parametrize("state", layout.STATES)
+def test_a_drop_that_carries_the_id_of_a_record_does_not_hide_it(made, state, suffix):
+    """Anybody can write any id into the name of a file; that one becomes a job of another id."""
+    made.add(state, job_id())
+    made.drop(f"{job_id()}{suffix}")
+    assert jobs.find(made.places, job_id()).state == state
+    assert not jobs.find(made.places, job_id()).is_drop
+    assert jobs.find(made.places, f"{job_id()}{suffix}").is_drop
+
+
 def test_a_held_file_is_found_by_the_name_it_had(made):
     made.drop("nightly.toml.held")
     assert jobs.find(made.places, "nightly.toml").is_held

@@ -329,3 +329,22 @@ def test_what_nobody_else_may_open_is_still_written_to(tmp_path, monkeypatch, nu
     found = look(str(tmp_path / "a.toml"))
     assert found is not None
     assert (found.writer, found.refusal) == (True, "")
+
+
+def test_what_may_not_even_be_looked_at_is_no_drop(root, monkeypatch):
+    """A user who mounts a file system of his own on his file keeps root out of it; all others' files went unseen then."""
+    root.put("a.toml")
+    root.put("b.toml")
+    real = os.lstat
+
+    def refuse(path, *rest, **options):
+        if str(path).endswith("b.toml"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, *rest, **options)
+
+    assert root.scan() == []
+    assert root.scan(SETTLE_S) == ["a.toml", "b.toml"]
+    monkeypatch.setattr(os, "lstat", refuse)
+    assert look(str(root.path / "b.toml")) is None
+    assert root.scan(SETTLE_S) == []  # and it is forgotten
+    assert root.intake.known == {"a.toml"}

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from spooldadd import commons, mark, request
+from spooldadd import commons, mark, request, requesting
 from spooldadd.errors import SpoolError
 from spooldadd.inspect import jobs
 from spooldadd.layout import Layout
@@ -102,3 +103,36 @@ def test_a_spool_for_many_users_is_a_local_one(tmp_path):
     mark.create(root, kind="shared", many_users=True)
     with pytest.raises(SpoolError, match="local"):
         mark.read(root)
+
+
+def test_what_cannot_be_removed_keeps_nobody_else_waiting(places, monkeypatch):
+    """One user's directory, of a name that could not be put aside, was trouble of the whole spool."""
+    box = Path(places.internal, commons.REQUESTS)
+    for name in ("é" * 127, "a" * 20, "a" * 255):
+        (box / name / "full").mkdir(parents=True)
+    Path(places.root, "a.toml").write_text('command = "true"\n')
+    put(places, WHOLE, "b" * 255)  # answered under no name: that would be too long for the file beside it
+    worker = Requesting(open_spool(places.root), Log(level="error"))
+    assert not worker.turn()
+    assert Path(places.root, "a.toml.held").exists()
+    assert all(name.startswith(".tmp-") for name in os.listdir(box))
+
+    (box / "mounted" / "full").mkdir(parents=True)
+    put(places, WHOLE.replace("hold", "release"), "c" * 20)
+    real = os.rename
+    monkeypatch.setattr(os, "rename", lambda source, target: real(source, target) if "mounted" not in source else _busy())
+    assert not worker.turn()
+    assert not worker.turn()
+    assert Path(places.root, "a.toml").exists()
+
+
+def _busy() -> None:
+    raise OSError(errno.EBUSY, "Device or resource busy")
+
+
+def test_what_takes_long_to_look_up_waits_for_the_next_look(places, monkeypatch):
+    for number in range(3):
+        put(places, WHOLE.replace("a.toml", "nothing"), f"{number:020d}")
+    monkeypatch.setattr(requesting, "TURN_S", 0.0)
+    worker = Requesting(open_spool(places.root), Log(level="error"))
+    assert [worker.turn() for _ in range(3)] == [True, True, False]
