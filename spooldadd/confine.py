@@ -53,6 +53,7 @@ code = os.waitstatus_to_exitcode(status)
 os._exit(code if code >= 0 else 128 - code)
 """
 
+MAX_DIGITS = 5  # of a wait status, or of an error's number
 NAMESPACES_REMEDY = (
     "install `bubblewrap`, and let this user make namespaces: `sysctl kernel.unprivileged_userns_clone=1`, "
     "`user.max_user_namespaces`, `kernel.apparmor_restrict_unprivileged_userns=0`; in a container, its own rules"
@@ -153,12 +154,18 @@ class Cell:
             os.set_inheritable(fd, is_passed)
 
     def noted(self) -> dict[str, int]:
-        """Return what the first process noted: `started`, `status`, `error`; what it did not is absent."""
+        """Return what the first process noted: `started`, `status`, `error`; what it did not is absent.
+
+        A job that shares its user's processes can write there, too: what no command can end with is no status.
+        """
         lines = os.pread(self._note, 4096, 0).decode("ascii", "replace").splitlines()
         found = {}
         for line in lines:
             word, _, number = line.partition(" ")
-            found[word] = int(number) if number.isdigit() else 1
+            is_number = number.isdigit() and len(number) <= MAX_DIGITS
+            value = int(number) if is_number else 1
+            if word != "status" or (is_number and (os.WIFEXITED(value) or os.WIFSIGNALED(value))):
+                found[word] = value
         return found
 
     def complaint(self) -> str:

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 from pathlib import Path
 
 import pytest
 
-from spooldadd import claim, commons, deputy, discarding, locking, mark, nodes, ownership, retention, spool, strays, workdir
+from spooldadd import (
+    claim,
+    commons,
+    confine,
+    deputy,
+    discarding,
+    locking,
+    mark,
+    nodes,
+    ownership,
+    retention,
+    spool,
+    strays,
+    workdir,
+)
 
 NOBODY = 65534
 
@@ -77,3 +92,15 @@ def test_who_stops_the_process_that_removes_what_he_left_stops_the_worker_once(t
             discarding.remove(str(place))
         assert caught.value.errno == errno.ETIMEDOUT
     assert began == [NOBODY]
+
+
+@pytest.mark.skipif(shutil.which(confine.PROGRAM) is None, reason="needs bubblewrap")
+@pytest.mark.parametrize("said", ["status 99999999999999999999", "status 127", "status 65535", "status -1", "status"])
+def test_what_no_command_can_end_with_is_no_status(tmp_path, said):
+    """Another process of the job's user can write where the first one in a sandbox does; the supervisor died of it."""
+    cell = confine.Cell(confine.Rules(), str(tmp_path), "")
+    try:
+        os.write(cell.fds[0], f"started\nstatus 256\n{said}\n".encode())
+        assert cell.noted()["status"] == 256
+    finally:
+        cell.close()
