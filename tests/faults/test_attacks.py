@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.attacks import files, others, specs, stage
+from tests.faults.attacks import common, files, others, specs, stage
 
-ATTACKS = [attack.__name__ for module in (others, specs, files) for attack in module.ATTACKS]
+ATTACKS = [attack.__name__ for module in (others, common, specs, files) for attack in module.ATTACKS]
 QUICK = (
     "reading_a_record", "reading_a_drop", "writing_into_records", "overwriting_a_drop", "what_is_left_of_root",
     "processes_of_the_worker", "something_else_for_a_spec", "hard_links", "files_of_root", "an_owner_without_a_name",
-    "links_to_keep", "log_replaced",
+    "links_to_keep", "log_replaced", "stopping_by_a_request", "holding_locks",
 )  # fmt: skip
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "attacks.md"
 
@@ -48,7 +48,7 @@ def test_attack_that_takes_longer_is_refused(others_of_them, name):
     assert others_of_them[name]["refused"], others_of_them[name]["seen"]
 
 
-@pytest.mark.parametrize("attack", [attack for module in (others, specs, files) for attack in module.ATTACKS])
+@pytest.mark.parametrize("attack", [attack for module in (others, common, specs, files) for attack in module.ATTACKS])
 def test_every_attack_is_on_the_page(attack):
     what, _, how = " ".join((attack.__doc__ or "").split()).partition(": ")
     assert f"| {what} | {how} |" in PAGE.read_text()

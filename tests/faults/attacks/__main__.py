@@ -15,10 +15,10 @@ import sys
 import time
 import traceback
 
-from tests.faults.attacks import files, others, specs, stage
+from tests.faults.attacks import common, files, others, specs, stage
 from tests.faults.attacks.stage import Stage
 
-ATTACKS = {attack.__name__: attack for module in (others, specs, files) for attack in module.ATTACKS}
+ATTACKS = {attack.__name__: attack for module in (others, common, specs, files) for attack in module.ATTACKS}
 
 
 def main() -> int:

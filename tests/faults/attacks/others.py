@@ -15,7 +15,8 @@ from tests.support import until
 LONG = "echo ready; echo word-of-the-victim; sleep 600"
 
 
-def _long_job(where: Stage, name: str) -> Path:
+def long_job(where: Stage, name: str) -> Path:
+    """Have the victim run a job that lasts; return its record."""
     where.drop(where.victim, f"{name}.toml", f'command = "{LONG}"\n')
     return where.running(name)
 
@@ -28,7 +29,7 @@ def _end(where: Stage, name: str) -> None:
 def reading_a_record(where: Stage) -> str:
     """another's record is read: list it and open its files by their names, while the job runs and when it has ended"""
     ended = where.job(where.victim, "private", f"echo {VICTIMS_WORD}; exit 3")
-    running = _long_job(where, "private-long")
+    running = long_job(where, "private-long")
     seen = []
     for record in (ended, running):
         seen.append(where.attacker.is_refused(lambda record=record: os.listdir(record), "list another's record"))
@@ -68,7 +69,7 @@ def reading_by_commands(where: Stage) -> str:
 def acting_by_commands(where: Stage) -> str:
     """another's job is cancelled, run again, held, let go: `cancel`, `retry --force`, `hold`, `release` as another user"""
     done = where.job(where.victim, "settled", "true")
-    running = _long_job(where, "busy")
+    running = long_job(where, "busy")
     where.drop(where.victim, "parked.toml.held", 'command = "true"\n')
     said = ""
     for words in (
@@ -119,7 +120,7 @@ def overwriting_a_drop(where: Stage) -> str:
 
 def forging_requests(where: Stage) -> str:
     """a request under another's name: one that says so, the victim's own files under the name of a request, links"""
-    running = _long_job(where, "wanted")
+    running = long_job(where, "wanted")
     job = names.parse_record_name(running.name).job
     box = where.spool / ".spool" / "requests"
     text = f'schema = 1\nact = "cancel"\njob = "{job}"\nforced = false\n'
@@ -237,7 +238,7 @@ print(sorted(set(seen)))
 
 def processes_of_others(where: Stage) -> str:
     """another user's job is ended by a signal: `kill` of its processes"""
-    running = _long_job(where, "alive")
+    running = long_job(where, "alive")
     lock = (where.spool / ".spool" / "locks" / f"{running.name}.lock").read_text()
     pid = int(re.search(r"job_pid = (\d+)", lock)[1])
     refused = where.attacker.is_refused(lambda: os.kill(pid, signal.SIGKILL), "kill another's job")
