@@ -24,9 +24,9 @@ import argparse
 import os
 import time
 
-from spooldadd import intake, mark, permission, spool
+from spooldadd import intake, mark, names, permission, spool
 from spooldadd.cli import choosing, moments
-from spooldadd.cli.common import add_json, print_json, spool_path
+from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
 from spooldadd.config import Config, load
 from spooldadd.doctor import FAIL, OK, WARN, Check, Subject, examine, peer, service
 from spooldadd.errors import ConfigError
@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
     if options.peer is None:
         checks = [about_config, *examine(Subject(Layout(root), config, time.time()))]
     else:
+        _refuse_no_peer(options.peer, config.node)
         found = peer.examine_with(root, config.node, options.peer, options.timeout)
         checks = [about_config, *found.checks]
     if options.json:
@@ -69,6 +70,21 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(checks)
     return int(any(check.status == FAIL for check in checks))
+
+
+def _refuse_no_peer(word: str, own: str) -> None:
+    """Refuse at once what can never answer. Raises: UsageError."""
+    if peer.is_directory(word):
+        return
+    if word != names.safe_name(word):
+        raise UsageError(f"`{word}` is no node name, and a directory is written with a slash: `--peer ./DIR`")
+    if word == own:
+        raise UsageError(
+            f"`{own}` is this node itself: name another one, or another path to the spool; where two have one name, "
+            "give this one another: `node` in the configuration, or `SPOOLDADD_NODE`"
+        )
+    if os.path.isdir(word):
+        say(f"spooldadd: `{word}` is taken for the name of a node; a directory is written with a slash: `--peer ./{word}`")
 
 
 def _tell(options: argparse.Namespace, root: str, checks: list[Check]) -> int:

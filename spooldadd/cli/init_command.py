@@ -62,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
         commons.open_to_all(places)
     elif options.many_users:
         raise UsageError(f"`{root}` is a spool already, of another kind; make one for many users in another directory")
+    _refuse_another_kind(root, options)
     _write_once(os.path.join(places.internal, "worker.toml"), "worker.toml")
     _write_once(os.path.join(places.internal, "example.toml"), "example.toml")
     if mark.read(root).kind == mark.SYNCED:  # also where only the copy of another node's mark was there
@@ -70,6 +71,21 @@ def run(options: argparse.Namespace) -> int:
     say(f"`{root}` is a spool. Serve it:\n  spooldadd worker {root}\nand, elsewhere, drop a spec into it:")
     say(f"  cp {os.path.join(places.internal, 'example.toml')} {os.path.join(root, 'hello.toml')}")
     return 0
+
+
+def _refuse_another_kind(root: str, options: argparse.Namespace) -> None:
+    """A spool that is there keeps its kind and its list. Raises: UsageError where another one was asked for."""
+    marked = mark.read(root)
+    if options.kind not in (None, marked.kind):
+        raise UsageError(
+            f"`{root}` is a spool already, of the kind `{marked.kind}`; make one of the kind `{options.kind}` in another "
+            f"directory, or stop all workers here and change `kind` in `{Layout(root).format}`"
+        )
+    if options.nodes and sorted(options.nodes) != sorted(marked.nodes):
+        listed = ", ".join(f"`{name}`" for name in marked.nodes)
+        raise UsageError(
+            f"`{root}` is a synced spool of the nodes {listed} already; that list is fixed, the same in each copy"
+        )
 
 
 def _require_root(kind: str | None) -> None:

@@ -22,10 +22,11 @@ from collections.abc import Callable
 
 from spooldadd import mark, names, nodes, peers, permission, recovery, spool
 from spooldadd.cli import choosing, moments
-from spooldadd.cli.common import add_json, print_json, say, spool_path
+from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
 from spooldadd.cli.configured import holder
 from spooldadd.errors import SpooldaddError
 from spooldadd.identity import Identity
+from spooldadd.inspect import roster
 from spooldadd.launching import read_policy
 from spooldadd.layout import Layout
 from spooldadd.log import Log
@@ -65,6 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Recover once."""
+    if options.node is None and (options.force_dead or options.watch is not None):
+        raise UsageError("`--force-dead` and `--watch` are about a node that is dead: say which, `--node NAME`")
     root = spool_path(options)
     config = choosing.config_of(options, root)
     the_spool = spool.open_spool(root, holder(config.node))
@@ -144,11 +147,17 @@ def refuse_synced(the_spool: spool.Spool, node: str) -> None:
 
 
 def refuse_living(places: Layout, node: str, watch_s: float | None) -> None:
-    """Watch the heartbeat of a node that is said to be dead. Raises: SpooldaddError where it moves."""
+    """Watch the heartbeat of a node that is said to be dead. Raises: SpooldaddError where it moves.
+
+    An entry that is not there may have been removed from under a living worker, which writes it again with its next beat; so
+    where there are records of that node, it is waited for.
+    """
     before = nodes.read_all(places).get(node)
     if before is None:
         say(f"spooldadd: the node `{node}` has never served this spool, or its file is gone")
-        return
+        if not roster.records_of(places, node):
+            return
+        before = {}
     if watch_s is None:
         watch_s = max(WATCH_S, peers.LIVING_BEATS * peers.beat_s_of(before))
     deadline = time.monotonic() + watch_s

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from spooldadd import filesystem, layout, mark, owning, spool, trust
 from spooldadd.doctor.model import Check, Subject, failed, listed, ok, warned
-from spooldadd.errors import SpooldaddError, SpoolError
+from spooldadd.errors import NotASpool, SpooldaddError, SpoolError
 from spooldadd.units import format_size
 
 # Below these a worker runs into a full disk soon: a job's log may have 100 MB, each job takes about ten inodes.
@@ -22,8 +22,10 @@ def check_format(subject: Subject) -> Iterator[Check]:
     """Is it a spool that this release understands?"""
     try:
         found = mark.read(subject.root)
-    except SpooldaddError as error:
+    except NotASpool as error:
         yield failed("spool", str(error), f"`spooldadd init {subject.root}` makes one, if this is the right directory")
+    except SpooldaddError as error:
+        yield failed("spool", str(error), "where it is damaged: the file never changes, so any backup has the same")
     else:
         yield ok(
             "spool", f"`{subject.root}` is a {found.kind} spool of format {mark.FORMAT}, durability `{found.durability}`"

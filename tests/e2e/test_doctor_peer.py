@@ -67,6 +67,14 @@ def test_two_nodes_that_examine_each_other_say_the_same_and_both_write_it_down(n
     assert sessions(node) == []
 
 
+def test_what_can_never_answer_is_refused_at_once(node, tmp_path):
+    for word, said in (("left", "is this node itself"), ("a b", "no node name"), ("", "no node name")):
+        done = node.run("doctor", "--peer", word, check=False)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    done = node.run("doctor", "--peer", "again", "--timeout", "0.1s", check=False, cwd=tmp_path)
+    assert "`--peer ./again`" in done.stderr
+
+
 def test_a_node_that_does_not_answer_is_given_up(node):
     done = node.run("doctor", "--peer", "nobody", "--timeout", "1s", check=False)
     assert done.returncode == 4

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
 
@@ -110,3 +111,31 @@ def test_a_record_without_a_spec_is_removed(node):
     path.mkdir()
     assert found(node) == {str(name): "unclaimed"}
     assert not path.exists()
+
+
+def test_an_entry_removed_by_hand_makes_no_living_node_dead(node):
+    """What remains of it is its heartbeat, which a living worker writes again: that is waited for."""
+    leave_orphan(node, "--node", "web-3")
+    path = node.spool / ".spool" / "nodes" / "web-3.toml"
+    text = path.read_text()
+    path.unlink()
+    path.with_suffix(".lock").unlink()
+    with subprocess.Popen(
+        [*node.command, "recover", "--node", "web-3"], stderr=subprocess.PIPE, env=node.environ
+    ) as recovering:
+        assert recovering.stderr is not None
+        said = [recovering.stderr.readline() for _ in range(2)]  # the second says that it watches
+        path.write_text(text)
+        said.append(recovering.stderr.read())
+    assert b"its file is gone" in said[0]
+    assert b"watching" in said[1]
+    assert b"its heartbeat moves" in said[2]
+    assert recovering.returncode == 1
+    assert node.records("running")
+
+
+def test_what_is_about_a_dead_node_names_it(node):
+    for option in (["--force-dead"], ["--watch", "1s"]):
+        done = node.run("recover", *option, check=False)
+        assert done.returncode == 2
+        assert "--node NAME" in done.stderr
