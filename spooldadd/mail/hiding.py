@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from spooldadd import secret
+from spooldadd import ownership, secret
 from spooldadd.asking import reader
 from spooldadd.config import Config
 from spooldadd.erroremail import Redactor
@@ -33,9 +33,16 @@ def redactor(config: Config, environ: Mapping[str, str], *specs: Mapping[str, ob
 
 
 def hideable(each: Ended, read: Read, hide: Redactor) -> Ended:
-    """Have the secrets that the job got hidden, too; where one cannot be had any more, leave out what may hold it."""
+    """Have the secrets that the job got hidden, too; where one cannot be had any more, leave out what may hold it.
+
+    The secrets of a job that ran as another user are that user's. Ours of the same names would hide nothing of his, and
+    would tell him by what they hide what they are.
+    """
+    names = each.secret_names()
+    if names and ownership.users_of(each.record) not in (None, frozenset({0})):
+        return replace(each, log=f"{WITHHELD}: it may hold secrets of its owner]" if each.log else "")
     try:
-        hide.learn([read(name) for name in each.secret_names()])
+        hide.learn([read(name) for name in names])
     except secret.NoSecret as error:
         sentence = f"{WITHHELD}: {error}, so it could not be hidden]"
         return replace(each, log=sentence if each.log else "")

@@ -26,6 +26,9 @@ from spooldadd import (
     strays,
     workdir,
 )
+from spooldadd.config import load
+from spooldadd.mail import ended, hiding
+from spooldadd.mail.cause import WITHHELD
 
 NOBODY = 65534
 
@@ -104,3 +107,18 @@ def test_what_no_command_can_end_with_is_no_status(tmp_path, said):
         assert cell.noted()["status"] == 256
     finally:
         cell.close()
+
+
+def test_no_secret_of_ours_hides_what_another_users_job_printed(the_spool):
+    """A secret of root's of the same name was looked for in the log, and his own was shown."""
+    path = Path(the_spool.places.failed, "a.20261121T101500Z.bcdfg")
+    path.mkdir()
+    (path / "spec.toml").write_text('command = "x"\n[secrets]\ndb = "password"\n')
+    (path / "output.log").write_text("his word, or a guess at roots-own-word\n")
+    hide = hiding.redactor(load(None, environ={"HOME": "/nowhere"}), {})
+    each = ended.read(str(path), str(path), {"job": path.name, "outcome": "exit"})
+    assert "his word" in hiding.hideable(each, lambda _name: "roots-own-word", hide).log
+    ownership.note(str(path), 1001, "one", sync=False)
+    assert (
+        hiding.hideable(each, lambda _name: "roots-own-word", hide).log == f"{WITHHELD}: it may hold secrets of its owner]"
+    )
