@@ -29,10 +29,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Heed the signals that `nohup` or a background shell had us ignore: all that we start inherits it."""
     _pass_by_shims()
     if not hasattr(config, "workerinput"):  # once, before there are several of us
+        _forget_fake_clocks()
         compileall.compile_dir(PACKAGE, quiet=2)  # or each command does, where `PYTHONDONTWRITEBYTECODE` is set
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def _forget_fake_clocks() -> None:
+    """Remove what faketime leaves of a worker that was killed: it starts nothing under a pid that has such a file."""
+    for path in Path("/dev/shm").glob("*faketime_*_*"):
+        if not Path("/proc", path.name.rpartition("_")[2]).exists():
+            path.unlink(missing_ok=True)
 
 
 def _pass_by_shims() -> None:
