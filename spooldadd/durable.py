@@ -2,7 +2,8 @@
 
 `sync=True` survives a power cut; `sync=False` survives the death of processes only, at a third less cost. The order for
 a move is: the file, the rename, the target directory, then the source directory. On btrfs the target alone leaves the
-file in both places after a power cut.
+file in both places after a power cut; the source alone could lose it on a disk that writes in any order. What has no order
+among itself is made last together (`at_once`), which waits once for all of it: on a disk of this machine only.
 
 If we die here: a temporary name (`.tmp-…`) beside the target; whoever owns the directory removes it by `is_temporary`.
 """
@@ -11,15 +12,20 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 TEMPORARY = ".tmp-"
 AT_FDCWD, RENAME_NOREPLACE = -100, 1
 FILE_MODE = 0o644
+# What a file system answers that cannot make a directory last, and need not. For anything but a directory it is an error.
+NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP)
+# What is said of a name that leads to no file that we may read: it is gone, a link, a pipe, or another's.
+NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EACCES)
 # How long a reader of one of our small files may take: a client closes it up to a second late.
 REPLACE_PAUSES_S = (0.02, 0.08, 0.3, 1.0)
 
@@ -35,7 +41,7 @@ def sync_directory(path: str) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        if error.errno not in NO_SUCH_CALL:
             raise
     finally:
         os.close(fd)
@@ -48,6 +54,37 @@ def sync_file(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sync_all(paths: Sequence[str], *, at_once: bool) -> None:
+    """Make these files and directories last; in which order is all the same. Raises: OSError for one that could not be."""
+    for path, number in _sync_each(paths, at_once=at_once).items():
+        raise OSError(number, os.strerror(number), path)
+
+
+def _sync_each(paths: Sequence[str], *, at_once: bool) -> dict[str, int]:
+    """Make these last; return the number of the error of each that could not be, or could not be opened."""
+    found: dict[str, int] = {}
+    opened: dict[int, str] = {}
+    try:
+        for path in paths:
+            try:  # not to wait for a pipe: a job can put anything where its log was
+                opened[os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)] = path
+            except OSError as error:
+                found[path] = error.errno or errno.EIO
+        for (fd, path), number in zip(opened.items(), _sync_fds(list(opened), at_once=at_once), strict=True):
+            if number and not (number in NO_SUCH_CALL and stat.S_ISDIR(os.fstat(fd).st_mode)):
+                found[path] = number
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return found
+
+
+def _sync_fds(fds: Sequence[int], *, at_once: bool) -> list[int]:
+    from spooldadd import together  # late: it needs ctypes, which takes 3 ms, and those who read load this module
+
+    return together.sync(fds, at_once=at_once)
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -113,6 +150,33 @@ def write(path: str, data: bytes, *, sync: bool, mode: int = FILE_MODE) -> None:
 
     Raises: OSError, after which the old contents stand and no part of the new is left.
     """
+    _put_in_place(_write_temporary(path, data, sync=sync, mode=mode), path)
+    if sync:
+        sync_directory(os.path.dirname(path))
+
+
+def write_beside(path: str, data: bytes, others: Sequence[str], *, at_once: bool) -> list[str]:
+    """Do as `write` does with `sync`; before the file is put in place, other files are made last beside it.
+
+    Return those of which the disk lost something: then nothing was put in place. It is told once: the kernel forgets it, and
+    a second call would say that all is well. Source: fsync(2). What is no file there is passed over. Raises: OSError.
+    """
+    temporary = _write_temporary(path, data, sync=False, mode=FILE_MODE)
+    errors = _sync_each([*others, temporary], at_once=at_once)
+    lost = [other for other in others if errors.get(other) == errno.EIO]
+    wrong = {path: number for path, number in errors.items() if path == temporary or number not in NO_FILE}
+    if wrong:
+        unlink_if_there(temporary)
+        if not lost:
+            failed, number = wrong.popitem()
+            raise OSError(number, os.strerror(number), failed)
+        return lost
+    _put_in_place(temporary, path)
+    sync_directory(os.path.dirname(path))
+    return []
+
+
+def _write_temporary(path: str, data: bytes, *, sync: bool, mode: int) -> str:
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f"{TEMPORARY}{os.getpid()}-{name}"[:250])
     try:
@@ -120,14 +184,16 @@ def write(path: str, data: bytes, *, sync: bool, mode: int = FILE_MODE) -> None:
     except FileExistsError:  # a process of our pid died here before, or NFS answers a repeated call
         unlink_if_there(temporary)
         write_new(temporary, data, sync=sync, mode=mode)
+    return temporary
+
+
+def _put_in_place(temporary: str, path: str) -> None:
     try:
         _replace(temporary, path)
     except OSError as error:
         if not is_done_all_the_same(error, temporary, path):
             unlink_if_there(temporary)
             raise
-    if sync:
-        sync_directory(directory)
 
 
 def _replace(source: str, target: str) -> None:

@@ -9,7 +9,6 @@ recovers the record calls it again.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from datetime import UTC, datetime
@@ -25,7 +24,10 @@ MAX_TABLE_BYTES = 1 << 20
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 def write_claim(record: str, claim: Mapping[str, object], *, sync: bool) -> None:
@@ -35,7 +37,10 @@ def write_claim(record: str, claim: Mapping[str, object], *, sync: bool) -> None
 
 
 def write_first_claim(record: str, claim: Mapping[str, object], *, sync: bool) -> None:
-    """Do the same in a record that has no spec yet: what is half-written there counts for nothing. Raises: OSError."""
+    """Do the same in a record that has no spec yet: what is half-written there counts for nothing. Raises: OSError.
+
+    Without `sync` whoever claims makes the file last afterwards, and starts nothing before.
+    """
     path = os.path.join(record, layout.CLAIM)
     try:
         durable.write_new(path, flat({"schema": SCHEMA, **claim}).encode(), sync=sync)
@@ -48,31 +53,28 @@ def write_first_claim(record: str, claim: Mapping[str, object], *, sync: bool) -
 
 def write_result(record: str, result: Mapping[str, object], *, sync: bool) -> None:
     """Write how the attempt ended: from this instant on it is finished. Raises: OSError."""
+    _put_result(record, result, lambda path, data: durable.write(path, data, sync=sync))
+
+
+def write_last_result(record: str, result: Mapping[str, object], logs: Iterable[str], *, at_once: bool) -> list[str]:
+    """Do the same so that it lasts, and with it these logs: they are waited for together.
+
+    Return the logs of which the disk lost something. Then no result is written yet, so that its reason can say so:
+    `write_result` does the rest. Raises: OSError.
+    """
+    paths = [os.path.join(record, log) for log in logs]
+    lost = _put_result(record, result, lambda path, data: durable.write_beside(path, data, paths, at_once=at_once))
+    return [os.path.basename(path) for path in lost]
+
+
+def _put_result(record: str, result: Mapping[str, object], put: Callable[[str, bytes], T]) -> T:
     path = os.path.join(record, layout.RESULT)
-    text = flat({"schema": SCHEMA, **result})
+    data = flat({"schema": SCHEMA, **result}).encode()
     try:
-        durable.write(path, text.encode(), sync=sync)
+        return put(path, data)
     except IsADirectoryError:  # a job made it; it must not keep its own result from being filed for ever
         os.rename(path, f"{path}.{names.random_part()}")
-        durable.write(path, text.encode(), sync=sync)
-
-
-def sync_logs(record: str, names: Iterable[str]) -> list[str]:
-    """Make these files last, where they are; return those of which the disk lost something. Raises: OSError for all else.
-
-    What was lost is told once: the kernel forgets it, and a second call would say that all is well. Source: fsync(2).
-    """
-    lost = []
-    for name in names:
-        path = os.path.join(record, name)
-        try:
-            if os.path.exists(path):
-                durable.sync_file(path)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            lost.append(name)
-    return lost
+        return put(path, data)
 
 
 def read_table(path: str) -> dict[str, object] | None:

@@ -10,13 +10,14 @@ If we die here: `recovery` has a row for each state in which a claim, a put-back
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from spooldadd import claim, durable, filing, layout, mark, names, origin, record
+from spooldadd import claim, durable, filesystem, filing, layout, mark, names, origin, record
 from spooldadd.errors import ClaimLost, SpoolError, TakenBefore
 
 
@@ -58,6 +59,9 @@ class Spool:
         self.places.is_common = marked.many_users
         self.format = marked
         self.spares: list[str] = []  # paths of lock files that supervisors have left to be used again
+        # Of a drop that only this node ever claims it is enough if its claim lasts before anything starts: without a claim
+        # it goes back. Where others look for whose it is, its claim has to last before the spec is in it.
+        self._claims_last_late = marked.kind == mark.LOCAL
         # Another node may have to know whether anything was started: on a shared spool that is noted before it is.
         notes_first = marked.kind == mark.SHARED and marked.durability == "power"
         self.holder = replace(holder, notes_first=1) if notes_first else holder
@@ -65,6 +69,11 @@ class Spool:
     def work_root(self, work_dir: str) -> str:
         """Return where on the node's own disk the work directories of this spool's jobs are."""
         return os.path.join(work_dir, names.safe_name(self.format.id or os.path.basename(self.places.root)))
+
+    @functools.cached_property
+    def _is_near(self) -> bool:
+        """Tell whether this is a disk of this machine, so that no call waits for a server."""
+        return not filesystem.is_network(filesystem.kind(self.places.root))
 
     @property
     def sync(self) -> bool:
@@ -91,7 +100,8 @@ class Spool:
         try:
             _make_own(claimed.path, 0o700 if self.format.many_users else 0o777)
             self._bind(claimed.path, source)
-            record.write_first_claim(claimed.path, self._claim_table(claimed), sync=self.sync)
+            is_waited_for = self.sync and not self._claims_last_late
+            record.write_first_claim(claimed.path, self._claim_table(claimed), sync=is_waited_for)
             won = rename_in(os.path.join(self.places.root, source), target)
         except OSError as error:
             self._withdraw(claimed)
@@ -99,7 +109,7 @@ class Spool:
         if not won:
             self._withdraw(claimed)
             raise ClaimLost(f"`{source}` is no longer in `{self.places.root}`: somebody else has it")
-        self._make_last(claimed, claimed.path, self.places.running, os.path.dirname(os.path.join(self.places.root, source)))
+        self._make_last(claimed)
         return claimed
 
     def claim_waiting(self, job: str, queue: str, taken: Mapping[str, object] | None = None) -> Claim:
@@ -284,12 +294,21 @@ class Spool:
         else:
             self.drop_lease(claimed)
 
-    def _make_last(self, claimed: Claim, *directories: str) -> None:
+    def _make_last(self, claimed: Claim) -> None:
+        """Make the claim of a drop last: nothing of the job may start before.
+
+        On a journal all of it is one commit. Where each name lasts by itself, the claim comes first, because it says what
+        the spec was called in the root: by that the one there is known to be the same (a twin) until the root lasts, too.
+        What holds the spec now comes before what it has left. If the power goes earlier, the spec is in the root, or in
+        a record whose claim may be missing, and goes back; nothing was started.
+        """
         if not self.sync:
             return
         try:
-            for directory in directories:
-                durable.sync_directory(directory)
+            if self._claims_last_late:
+                durable.sync_file(os.path.join(claimed.path, layout.CLAIM))
+            durable.sync_all([claimed.path, self.places.running], at_once=self._is_near)
+            durable.sync_directory(os.path.dirname(os.path.join(self.places.root, claimed.source)))
         except OSError as error:
             os.close(claimed.lease)  # recovery finds a claim that never started, and puts it back
             raise self.trouble(error) from error

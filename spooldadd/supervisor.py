@@ -33,6 +33,7 @@ from spooldadd import (
     process,
     record,
     spawn,
+    together,  # noqa: F401  `durable` asks for it late, and nothing is imported here after the fork
     workdir,
 )
 from spooldadd.channel import receive
@@ -336,7 +337,11 @@ class Attempt:
 
     def _write_result(self, result: dict[str, object]) -> None:
         if self.plan.sync:
-            for name in record.sync_logs(self.record, self._log_names()):
+            at_once = not self.plan.is_far
+            lost = record.write_last_result(self.record, result, self._log_names(), at_once=at_once)
+            if not lost:
+                return
+            for name in lost:
                 result["reason"] = f"{result['reason']}; a part of `{name}` may be missing: the disk reported an error"
         record.write_result(self.record, result, sync=self.plan.sync)
 

@@ -12,6 +12,8 @@ import signal
 import stat
 from collections.abc import Callable
 
+from spooldadd import together
+
 # What changes a name, a byte, or a lock. `fsync` and `close` change nothing that the death of a process would undo, but
 # they are where a disk or a network file system reports that earlier writes failed.
 KILLING = ("open", "write", "rename", "link", "unlink", "mkdir", "rmdir", "ftruncate", "sendfile", "flock")
@@ -37,6 +39,7 @@ class Faults:
 
     def arm(self) -> None:
         """From here on calls are counted. Children are not: in a fork of ours the count stands still."""
+        one_by_one()
         for name in KILLING if self.error == KILL else FAILING:
             module = fcntl if name == "flock" else os
             if self.error != LIE or name in LIES or name == "open":
@@ -72,6 +75,11 @@ class Faults:
             raise OSError(number, os.strerror(number), arguments[0])
         path = arguments[0] if arguments and isinstance(arguments[0], str | bytes) else None
         raise OSError(self.error, os.strerror(self.error), path)
+
+
+def one_by_one() -> None:
+    """Ask by `os.fsync`, one after the other, for what lasts in no order: what the kernel is asked for is not seen."""
+    together.MOST = 0
 
 
 def _is_changing(name: str, arguments: tuple) -> bool:

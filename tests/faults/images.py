@@ -156,6 +156,7 @@ class Camera:
 
     def arm(self) -> None:
         self.take("before")
+        faulty.one_by_one()
         for name in CALLS:
             setattr(os, name, self._taking(name, getattr(os, name)))
 

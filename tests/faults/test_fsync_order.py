@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from spooldadd import acting, durable
-from tests.faults import images, steps
+from tests.faults import faulty, images, steps
 from tests.faults.bench import Bench
 
 FSYNC, RENAME, CREATE, WRITE, FAILED = "fsync", "rename", "create", "write", "failed"
@@ -37,6 +37,7 @@ class Recorder:
         self._pid, self._fail_at, self._fsyncs = os.getpid(), fail_at, 0
 
     def arm(self) -> None:
+        faulty.one_by_one()
         for name, note in (("open", self._opened), ("write", self._written), ("rename", self._renamed)):
             setattr(os, name, self._noting(getattr(os, name), note))
         os.fsync = self._fsyncing(os.fsync)
@@ -113,6 +114,8 @@ def faults_in(events: list[tuple]) -> list[str]:
     """Return where the order is not kept."""
     found = []
     for at, event in enumerate(events):
+        if event[0] == FSYNC:
+            found += [f"{event[1]} is made last before {path} in it" for path in _not_yet_last(events[:at], event[1])]
         if event[0] != RENAME:
             continue
         source, target = event[1:]
@@ -129,6 +132,12 @@ def faults_in(events: list[tuple]) -> list[str]:
         elif later.index(source_directory) < later.index(target_directory):
             found.append(f"{source_directory} before {target_directory}")
     return found
+
+
+def _not_yet_last(events: list[tuple], directory: str) -> list[str]:
+    """Return the files that were made in this directory and whose bytes may not be on the disk yet."""
+    last = {event[1]: event[0] for event in events if event[0] in (WRITE, CREATE, FSYNC)}
+    return [path for path, what in last.items() if what != FSYNC and os.path.dirname(path) == directory]
 
 
 @pytest.mark.parametrize(("before", "begin", "spec"), [each[1:] for each in STEPS], ids=[each[0] for each in STEPS])

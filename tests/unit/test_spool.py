@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from spooldadd import claim, durable, mark, names, record, spool
+from spooldadd import claim, durable, mark, names, record, spool, together
 from spooldadd.errors import ClaimLost, NotASpool, SpoolError, TakenBefore
 from tests.unit.spools import SPEC, Bench, shift
 
@@ -295,10 +295,12 @@ def test_a_drop_that_was_held_is_still_held_after_it_came_back(bench):
 def test_what_survives_a_power_cut_is_made_to_last_before_the_claim_is_told(tmp_path, monkeypatch):
     bench = Bench(tmp_path, durability="power")
     synced = []
-    real = durable.sync_directory
-    monkeypatch.setattr(durable, "sync_directory", lambda path: (synced.append(path), real(path)))
+    real = os.fsync
+    monkeypatch.setattr(together, "MOST", 0)  # else not all of it is asked for by name
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
     claimed = bench.claim()
-    assert synced[-3:] == [claimed.path, bench.places.running, bench.places.root]
+    claim_path = os.path.join(claimed.path, "claim.toml")
+    assert synced == [claim_path, claimed.path, bench.places.running, bench.places.root]
     let_go(claimed)
 
 
