@@ -77,9 +77,12 @@ class Faults:
         raise OSError(self.error, os.strerror(self.error), path)
 
 
-def one_by_one() -> None:
+def one_by_one(*, is_backwards: bool = False) -> None:
     """Ask by `os.fsync`, one after the other, for what lasts in no order: what the kernel is asked for is not seen."""
     together.MOST = 0
+    if is_backwards:
+        real = together.sync
+        together.sync = lambda fds, **options: list(reversed(real(list(reversed(fds)), **options)))
 
 
 def _is_changing(name: str, arguments: tuple) -> bool:

@@ -1,7 +1,8 @@
 """Cut the power after every step: what a file system had really sent to its disk is mounted again, recovered, and judged.
 
-    python3 -m tests.faults.images                          ext4, xfs and btrfs, with `durability = "power"`
+    python3 -m tests.faults.images                          ext4 with and without a journal, xfs, btrfs
     python3 -m tests.faults.images btrfs --scene claim
+    python3 -m tests.faults.images --backwards              what lasts in no order, the other way round
     python3 -m tests.faults.images --durability process     the same without the power cut: all is flushed, the process dies
 
 Needs root, loop devices, and mkfs of each kind. A spool is made on a file system in a file. One step of a job's life runs in
@@ -32,7 +33,13 @@ from spooldadd.inspect import jobs
 from tests.faults import faulty, steps
 from tests.faults.bench import NODE, Bench
 
-KINDS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"], "btrfs": ["mkfs.btrfs", "-q", "-f"]}
+NO_JOURNAL = "ext4-without-journal"  # each block lasts by itself, in any order; mounted after a check, as at a boot
+KINDS = {
+    "ext4": ["mkfs.ext4", "-q", "-F"],
+    "xfs": ["mkfs.xfs", "-q", "-f"],
+    "btrfs": ["mkfs.btrfs", "-q", "-f"],
+    NO_JOURNAL: ["mkfs.ext4", "-q", "-F", "-O", "^has_journal"],
+}
 SIZE = "320M"  # what the smallest xfs needs
 CALLS = ("open", "write", "rename", "link", "unlink", "mkdir", "rmdir", "fsync")
 ROOT, WAITING, DONE, FAILED = "root", layout.WAITING, layout.DONE, layout.FAILED
@@ -49,6 +56,14 @@ class Cut:
     promised: frozenset[str]  # where it must be after the last call
     is_submission: bool = False  # before its end nothing is promised
     is_removal: bool = False  # it may be gone in the end, never half
+
+
+@dataclass(frozen=True)
+class How:
+    """With `process` all is flushed before a picture: only the process dies then."""
+
+    durability: str = "power"
+    is_backwards: bool = False  # what lasts in no order is asked for in the other one
 
 
 @dataclass
@@ -71,6 +86,8 @@ class Disk:
         self.attach(self.image)
 
     def attach(self, image: Path) -> None:
+        if self.kind == NO_JOURNAL:  # which says in its answer what it mended
+            subprocess.run(["e2fsck", "-f", "-y", image], check=False, capture_output=True)
         run("mount", "-o", "loop,nouuid" if self.kind == "xfs" else "loop", image, self.mount)
 
     def detach(self) -> None:
@@ -147,16 +164,16 @@ CUTS = [
 class Camera:
     """Copies the disk after each call that changes a file or makes it last."""
 
-    def __init__(self, disk: Disk, *, is_flushing: bool) -> None:
+    def __init__(self, disk: Disk, how: How) -> None:
         self._disk = disk
-        self._is_flushing = is_flushing
+        self._how = how
         self._pid = os.getpid()
         self._last = ""
         self.count = self.calls = 0
 
     def arm(self) -> None:
         self.take("before")
-        faulty.one_by_one()
+        faulty.one_by_one(is_backwards=self._how.is_backwards)
         for name in CALLS:
             setattr(os, name, self._taking(name, getattr(os, name)))
 
@@ -182,7 +199,7 @@ class Camera:
 
     def take(self, shown: str) -> None:
         """Keep the disk as it is now, unless it is as it was."""
-        if self._is_flushing:
+        if self._how.durability == "process":
             subprocess.run(["sync", "-f", self._disk.mount], check=True)
         seen = digest(self._disk.image)
         if seen == self._last:
@@ -214,13 +231,13 @@ def digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def cut_everywhere(disk: Disk, cut: Cut, *, durability: str, tally: Counter[str]) -> list[str]:
+def cut_everywhere(disk: Disk, cut: Cut, how: How, tally: Counter[str]) -> list[str]:
     """Take the step once with the camera on, and judge each picture. Returns what is wrong."""
     for old in [*disk.place.glob("cut-*.img"), disk.place / "calls"]:
         old.unlink(missing_ok=True)
     disk.make()
     tempfile.tempdir = str(disk.mount)
-    bench = Bench(durability)
+    bench = Bench(how.durability)
     try:
         bench.dropped = cut.spec.encode()
         cut.before(bench)
@@ -230,7 +247,7 @@ def cut_everywhere(disk: Disk, cut: Cut, *, durability: str, tally: Counter[str]
         def take() -> None:
             step = cut.begin(bench)
             os.sync()
-            Camera(disk, is_flushing=durability == "process").arm()
+            Camera(disk, how).arm()
             step()
 
         status = bench.in_fork(take)
@@ -313,10 +330,12 @@ def contents(bench: Bench) -> dict[str, bytes]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help="ext4, xfs, btrfs")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--scene", action="append", choices=[cut.name for cut in CUTS])
     parser.add_argument("--durability", choices=("power", "process"), default="power")
+    parser.add_argument("--backwards", action="store_true", help="ask the other way round for what lasts in no order")
     options = parser.parse_args()
+    how = How(options.durability, options.backwards)
     wrong = 0
     for kind in options.kinds or KINDS:
         place = Path(tempfile.mkdtemp(prefix=f"spooldadd-{kind}-"))
@@ -325,10 +344,10 @@ def main() -> int:
                 if options.scene and cut.name not in options.scene:
                     continue
                 tally: Counter[str] = Counter()
-                found = cut_everywhere(disk_in(kind, place), cut, durability=options.durability, tally=tally)
+                found = cut_everywhere(disk_in(kind, place), cut, how, tally)
                 wrong += len(found)
                 seen = ", ".join(f"{count} {what}" for what, count in tally.items() if count)
-                print(f"{kind:<6} {cut.name:<17} {seen}: {'fine' if not found else f'{len(found)} WRONG'}", flush=True)
+                print(f"{kind:<20} {cut.name:<17} {seen}: {'fine' if not found else f'{len(found)} WRONG'}", flush=True)
                 for line in found:
                     print(f"       {line}", flush=True)
         finally:
