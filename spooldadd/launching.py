@@ -94,17 +94,10 @@ class Launching:
 
     def entry_of(self, drop: intake.Drop) -> Entry:
         """Return what queueing needs to know about a drop."""
-        not_before = drop.peek.not_before
-        return Entry(
-            key=drop.key,
-            is_record=False,
-            name=drop.peek.name or os.path.splitext(os.path.basename(drop.key))[0],
-            queue=drop.peek.queue,
-            priority=drop.peek.priority,
-            since_s=drop.modified_at_s,
-            not_before_s=not_before.timestamp() if not_before else None,
-            needs=drop.peek.place.needs if self.fits(drop.peek.place) else NOTHING,
-        )
+        name, queue, priority, not_before, place = drop.peek
+        not_before_s = not_before.timestamp() if not_before else None
+        needs = place.needs if self.fits(place) else NOTHING
+        return Entry(drop.key, False, name, queue, priority, drop.modified_at_s, not_before_s, needs)
 
     def peek_record(self, spec_path: str) -> Peek:
         """Return what queueing needs to know about a record's spec."""
@@ -140,7 +133,7 @@ class Launching:
 
     def fits(self, place: Place) -> bool:
         """Tell whether this node could ever run a job of that place."""
-        return place == ANYWHERE or not objections(place, self._offer)
+        return place is ANYWHERE or not objections(place, self._offer)
 
     def claim(self, entry: Entry) -> spool.Claim:
         """Claim the job of this entry. Raises: ClaimLost, SpoolError; NoRoom where others have taken what it needs."""

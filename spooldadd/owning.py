@@ -19,7 +19,7 @@ import pwd
 import stat
 from collections.abc import Mapping
 
-from spooldadd import durable, filesystem, intake, layout, ownership, spool, trust
+from spooldadd import durable, filesystem, intake, layout, ownership, spool, trust, writers
 from spooldadd.account import Account
 from spooldadd.config import Config
 from spooldadd.errors import ConfigError, SpoolError
@@ -123,7 +123,7 @@ class Owning:
                 return None
             if status.st_uid != owner and ownership.read(os.path.dirname(path)) is None:
                 raise NotOwned("changed its owner while it was taken")
-            if intake.has_writer(fd):
+            if writers.has_writer(fd):
                 raise NotReady("somebody has it open for writing")
             if modified_at_s is not None and status.st_mtime != modified_at_s:
                 raise NotReady("it was changed while it waited")

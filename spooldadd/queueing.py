@@ -48,17 +48,13 @@ class Queueing:
 
     def let_due_in(self, now: float) -> None:
         """Queue what was put off or left to others until now. What others have claimed meanwhile is no loss: it is gone."""
-        for entry in self._put_off.due(now):
-            self.add(entry)
-        ripe = self._sharing.spread.ripe(now)
-        known = {True: self._sources.waiting.known, False: self._sources.known_drops} if ripe else {}
-        for entry in ripe:
-            if entry.key in known[entry.is_record]:
+        for entry in [*self._put_off.due(now), *self._sharing.spread.ripe(now)]:
+            if self._sources.knows(entry):
                 self.add(entry)
 
     def forget_gone(self) -> None:
         """After a scan: drop what it did not find any more."""
-        for key in self.backlog.keys(is_record=False) - self._sources.known_drops:
+        for key in self._sources.take_lost():
             self.backlog.discard(key, is_record=False)
         for key in self.backlog.keys(is_record=True) - self._sources.waiting.known:
             self.backlog.discard(key, is_record=True)

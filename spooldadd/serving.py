@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 
-from spooldadd import intake, reloading, sdnotify
+from spooldadd import reloading, sdnotify, writers
 from spooldadd.log import Log
 from spooldadd.standing import Standing
 from spooldadd.worker import Worker
@@ -169,7 +169,7 @@ def serve(worker: Worker, log: Log, reread: reloading.Reread | None = None) -> N
 
     `reread` makes a worker of the configuration as it is when it is called; without it, HUP ends us.
     """
-    intake.ignore_lease_breaks()
+    writers.ignore_lease_breaks()
     faulthandler.enable()  # a watchdog ends us by ABRT: the log shows where each thread was
     error = _MainThread(worker, log, reread).serve()
     if error is not None:

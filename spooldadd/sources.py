@@ -28,10 +28,16 @@ SETTLE_S, NETWORK_SETTLE_S = 2.0, 5.0
 UNSEEN_SHARE, MOST_SETTLE_S = 1.5, 60.0
 # Above what a time service corrects at once while it slews, below what a person notices in a retry.
 CLOCK_STEP_S = 2.0
-# How many new files are looked at between two claims: 20 us each, so a claim waits no longer than 5 ms for them.
+# Before the first of many is claimed, at least so many are looked at, and as many as can be in this time: 20 us each, so up
+# to about 5,000 the order is exact from the first claim on.
+HEAD_START, HEAD_START_S = 1024, 0.1
+# How many new files are looked at between two claims: a claim waits no longer than 5 ms for them.
 EXAMINE_AT_ONCE = 256
 # While this many are in line already, a look at new ones takes no more than a fraction of what a short job takes.
 IN_LINE, EXAMINE_MEANWHILE = 64, 8
+# While jobs are claimed this soon one after the other, the looks take no more than this part of the time: 100,000 are known
+# within half a minute of short jobs. Where long ones take all places nothing is lost by looking: then it takes two seconds.
+CLAIMS_S, EXAMINE_SHARE = 0.1, 0.1
 
 
 def settle_s_of(slowest_s: float, *, is_network: bool) -> float:
@@ -64,6 +70,7 @@ class Sources:
         self._drop_watches = {Watch(places.root): self._intakes[0], Watch(self._inbox.path): self._intakes[1]}
         self._waiting_watch = Watch(places.waiting)
         self._noticed: set[str] = set()
+        self._claimed_at = self._examine_at = 0.0
         self.scan_at = 0.0  # by the monotonic clock; set to 0 to scan at once
         self.pause_was_touched = False
         self._clock_offset_s = time.time() - time.monotonic()
@@ -90,15 +97,27 @@ class Sources:
 
     def examine(self, now: float, in_line: int = 0) -> list[Entry]:
         """Return the drops that are quiet now, of those that were due and of some that are new; of few where many wait."""
-        most = EXAMINE_AT_ONCE if in_line < IN_LINE else EXAMINE_MEANWHILE
-        self._heed_clock(time.time() - now)
+        if in_line >= IN_LINE and now < self._examine_at:
+            return []
+        began, wall_s = time.monotonic(), time.time()
+        self._heed_clock(wall_s - began)
+        if not in_line:
+            drops = self._examine(now, wall_s, HEAD_START)
+            while self._has_fresh and time.monotonic() < began + HEAD_START_S:
+                drops += self._examine(now, wall_s, EXAMINE_AT_ONCE)
+        else:
+            drops = self._examine(now, wall_s, EXAMINE_AT_ONCE if in_line < IN_LINE else EXAMINE_MEANWHILE)
+        self._say_no_specs()
+        is_busy = in_line >= IN_LINE and began < self._claimed_at + CLAIMS_S
+        self._examine_at = began + (time.monotonic() - began) / EXAMINE_SHARE if is_busy else 0.0
+        return self._entries(drops)
+
+    def _examine(self, now: float, wall_s: float, most: int) -> list[intake.Drop]:
         drops = []
         for found in self._intakes:
-            drops += found.due(now)
-            if found.has_fresh:
-                drops += found.examine(now, time.time(), most)
-        self._say_no_specs()
-        return self._entries(drops)
+            drops += found.due(now, most)
+            drops += found.examine(now, wall_s, most)
+        return drops
 
     def heed(self, watch: Watch) -> list[Entry]:
         """Take the hints of a watch that became readable; return the drops that they make quiet. Raises: OSError."""
@@ -129,6 +148,7 @@ class Sources:
 
     def forget(self, entry: Entry) -> None:
         """This entry was claimed, here or elsewhere."""
+        self._claimed_at = time.monotonic()
         if entry.is_record:
             self.waiting.forget(entry.key)
         else:
@@ -138,10 +158,13 @@ class Sources:
         """Wait for this drop to settle from now on: it turned out to be unfinished."""
         self._intake_of(entry.key).doubt(entry.key, now)
 
-    @property
-    def known_drops(self) -> set[str]:
-        """The keys of the drops that were handed out and not forgotten since."""
-        return set().union(*(found.known for found in self._intakes))
+    def knows(self, entry: Entry) -> bool:
+        """Tell whether this entry is still what the last look showed, and neither claimed nor gone."""
+        return entry.key in self.waiting.known if entry.is_record else self._intake_of(entry.key).knows(entry.key)
+
+    def take_lost(self) -> list[str]:
+        """Return the keys of the drops that were handed out and are gone since, or are no longer what they were."""
+        return [key for found in self._intakes for key in found.take_lost()]
 
     def listen_again(self) -> None:
         """The backlog is gone: from here on events are worth more than they cost."""
@@ -161,15 +184,17 @@ class Sources:
     @property
     def is_settled(self) -> bool:
         """Tell whether nothing that was seen has still to be looked at or to settle."""
-        return not any(found.has_fresh or found.unsettled for found in self._intakes)
+        return not self._has_fresh and not any(found.unsettled for found in self._intakes)
+
+    @property
+    def _has_fresh(self) -> bool:
+        return any(found.has_fresh for found in self._intakes)
 
     @property
     def next_at(self) -> float:
         """When, by the monotonic clock, there is something to do here without an event."""
-        if any(found.has_fresh for found in self._intakes):
-            return 0.0
-        times = [found.next_at for found in self._intakes if found.next_at is not None]
-        return min([self.scan_at, *times])
+        times = [0.0 if found.has_fresh else found.next_at for found in self._intakes]
+        return min([self.scan_at, *(max(at, self._examine_at) for at in times if at is not None)])
 
     @property
     def _watches(self) -> tuple[Watch, ...]:

@@ -80,7 +80,7 @@ class WaitingRecords:
         return Entry(
             key=job,
             is_record=True,
-            name=names.job_name(job),
+            own_name=names.job_name(job),
             queue=peek.queue,
             priority=peek.priority,
             since_s=record.submitted_at_s(path, job),

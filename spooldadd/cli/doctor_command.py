@@ -24,7 +24,7 @@ import argparse
 import os
 import time
 
-from spooldadd import intake, mark, names, permission, spool
+from spooldadd import mark, names, permission, spool, writers
 from spooldadd.cli import choosing, moments
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
 from spooldadd.config import Config, load
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         return _tell(options, root, list(service.prove_restart(Layout(root))))
     if mark.is_common(root):
         permission.require_root(spool.open_spool(root))
-    intake.ignore_lease_breaks()
+    writers.ignore_lease_breaks()
     config, about_config = _config(options, root)
     found = None
     if options.peer is None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from filelock import lock_descriptor
 
-from spooldadd import durable, filesystem, intake
+from spooldadd import durable, filesystem, writers
 from spooldadd.doctor.model import Check, Subject, failed, ok, warned
 from spooldadd.watch import Watch
 
@@ -84,9 +84,9 @@ def check_lease(subject: Subject) -> Iterator[Check]:
     """Does the kernel tell who has a file open for writing?"""
     with _directory(subject) as path:
         writer, reader = _open_twice(os.path.join(path, "spec.toml"), os.O_RDONLY)
-        seen = intake.has_writer(reader)
+        seen = writers.has_writer(reader)
         os.close(writer)
-        rest = intake.has_writer(reader)
+        rest = writers.has_writer(reader)
         os.close(reader)
     if seen is True and rest is False:
         yield ok("lease", "a file that somebody still writes is recognised")

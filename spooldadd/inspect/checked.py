@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from spooldadd import durable, intake, layout, problems, record, template
+from spooldadd import durable, intake, layout, problems, record, template, writers
 from spooldadd.inspect.job import Job
 from spooldadd.problems import Problem
 from spooldadd.spec import InvalidSpec, Spec, parse_file
@@ -27,7 +27,7 @@ class Checked:
 
 def check(job: Job) -> Checked:
     """Look at the spec of a job without changing anything."""
-    intake.ignore_lease_breaks()  # a look asks for a lease, and a writer that comes then must not end us
+    writers.ignore_lease_breaks()  # a look asks for a lease, and a writer that comes then must not end us
     spec_path = job.spec_path
     own_name = layout.bare_name(os.path.basename(job.id)) if job.is_drop else record.own_name(job.path, job.id)
     source = durable.printable(job.id if job.is_drop else os.path.basename(spec_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import sys
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -16,43 +17,50 @@ from spooldadd.reading import Unreadable, read
 from spooldadd.spec.models import PlaceTable
 from spooldadd.spec.script import metadata
 
-# A key may hide behind an escape (`"\u006eame"`), so a text with one is looked at too.
-_TELLING: Final = (b"name", b"queue", b"priority", b"not_before", b"place", b"\\u", b"\\U", b"\\x")
 _NAME: Final = re.compile(NAME_PATTERN)
+# One line that is whole in itself: blank, a comment, or a bare key with a value of one line and no escapes. A line that
+# opens a list or a text of several lines is none of them.
+_TEXT: Final = rb'"[^"\\\x00-\x08\x0a-\x1f\x7f]*"|\'[^\'\x00-\x08\x0a-\x1f\x7f]*\''
+_LIST: Final = rb"\[[ \t]*(?:(?:" + _TEXT + rb")[ \t]*(?:,[ \t]*)?)*\]"
+_VALUE: Final = rb"(" + _TEXT + rb"|-?(?:0|[1-9][0-9]{0,8})|true|false|" + _LIST + rb")"
+_LINE: Final = re.compile(rb"[ \t]*(?:([A-Za-z0-9_-]+)[ \t]*=[ \t]*" + _VALUE + rb"[ \t]*)?(?:#[^\n]*)?\r?(?:\n|\Z)")
 _PRIORITIES: Final = range(LOWEST_PRIORITY, HIGHEST_PRIORITY + 1)
 
 
 class Peek(NamedTuple):
-    """What decides the order of waiting specs. `is_valid_toml` is None where nobody had to look."""
+    """What decides the order of waiting specs."""
 
     name: str | None = None
     queue: str = DEFAULT_QUEUE
     priority: int = 0
     not_before: datetime.datetime | None = None
-    is_valid_toml: bool | None = None
     place: Place = ANYWHERE
 
 
 _NOTHING: Final = Peek()
+_TABLE: Final = ord("[")
 
 
 def peek(data: bytes) -> Peek:
     """Look at a spec's bytes. A wrong value counts as absent: the full check comes after the claim and says why.
 
-    Never raises. Costs a parse (about 0.1 ms) only where one of the keys may be there.
+    Never raises. Parses (about 0.1 ms) only where one of the keys may be there and its place is not plain to see.
     """
-    if len(data) > MAX_SPEC_BYTES or not any(word in data for word in _TELLING):
+    if len(data) > MAX_SPEC_BYTES or not _is_telling(data):
         return _NOTHING
+    glanced = _glance(data)
+    if glanced is not None:
+        return glanced
     try:
         _, table = read(data, "", max_bytes=MAX_SPEC_BYTES)
     except Unreadable:
-        return Peek(is_valid_toml=False)
+        return _NOTHING
     return _peeked(table)
 
 
 def peek_script(data: bytes) -> Peek:
     """Look at a script's bytes likewise. Never raises."""
-    if len(data) > MAX_SPEC_BYTES or not any(word in data for word in _TELLING):
+    if len(data) > MAX_SPEC_BYTES or not _is_telling(data):
         return _NOTHING
     return _peeked(metadata(data.decode("utf-8-sig", "replace")))
 
@@ -62,19 +70,61 @@ def has_whole_block(data: bytes) -> bool:
     return any(block.kind == "script" for block in forms.blocks(data.decode("utf-8-sig", "replace")))
 
 
+def _is_telling(data: bytes) -> bool:
+    """Tell whether one of the keys may be there. Written out: a loop over them takes ten times as long."""
+    return b"name" in data or b"queue" in data or b"priority" in data or _may_hide(data)
+
+
+def _may_hide(data: bytes) -> bool:
+    """Tell whether one of the keys may stand where a glance does not see it: in a table, or behind an escape (`\\u006e`)."""
+    return b"not_before" in data or b"place" in data or b"\\u" in data or b"\\U" in data or b"\\x" in data
+
+
+def _glance(data: bytes) -> Peek | None:
+    """Read the keys above the first table where each line is plain; None where it takes a parser to know.
+
+    A tenth of the time of a parse: with 100,000 specs in line these looks compete with the claims. What stands below the
+    first table is none of ours. Where that is no TOML, what stands above counts all the same until the full check.
+    """
+    if _may_hide(data):
+        return None
+    name, queue, priority, at = None, DEFAULT_QUEUE, 0, 0
+    while at < len(data) and data[at] != _TABLE:
+        line = _LINE.match(data, at)
+        if line is None:
+            return None
+        at = line.end()
+        key, value = line.groups()
+        if key == b"name":
+            name = _name(_unquoted(value))
+        elif key == b"queue":
+            queue = _queue(_unquoted(value))
+        elif key == b"priority":
+            priority = _priority({"priority": int(value)}) if value[-1:].isdigit() else 0
+    return Peek(name, queue, priority)
+
+
+def _unquoted(value: bytes) -> str | None:
+    return value[1:-1].decode(errors="replace") if value[:1] in (b'"', b"'") else None
+
+
 def _peeked(table: Mapping[str, object]) -> Peek:
     return Peek(
         _name(table.get("name")),
-        _name(table.get("queue")) or DEFAULT_QUEUE,
+        _queue(table.get("queue")),
         _priority(table),
         _start(table),
-        True,
         _place(table.get("place")),
     )
 
 
 def _name(value: object) -> str | None:
     return value if isinstance(value, str) and _NAME.fullmatch(value) else None
+
+
+def _queue(value: object) -> str:
+    """Return the one text for each queue: of 100,000 waiting specs most name the same few."""
+    return sys.intern(_name(value) or DEFAULT_QUEUE)
 
 
 def _priority(table: Mapping[str, object]) -> int:

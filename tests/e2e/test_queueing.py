@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -59,6 +60,18 @@ def test_higher_priority_goes_first_then_the_older(node: Node) -> None:
         os.utime(node.spool / f"{name}.toml", (time.time() - age_s,) * 2)
     node.drain("--jobs", "1")
     assert notes(node) == ["highest", "high", "older", "old", "young", "low"]
+
+
+def test_the_first_of_hundreds_is_the_one_of_the_highest_priority(node: Node) -> None:
+    """A worker looked at 256 before its first claim, in no order, and began with the best of those."""
+    for number in range(1000):
+        node.drop(f"{number}.toml", 'command = "true"\n')
+    noting(node, "urgent", priority=1)
+    dropped_at = (node.spool / "urgent.toml").stat().st_ctime
+    until(lambda: time.time() > dropped_at + 0.4, "all have settled")
+    node.start("--jobs", "1")
+    until(lambda: "event=claimed" in node.said(), "one is claimed")
+    assert re.findall(r"event=claimed job=(\w+)", node.said())[0] == "urgent"
 
 
 def test_order_holds_for_what_arrives_while_the_node_is_full(node: Node) -> None:

@@ -10,7 +10,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from spooldadd import claim, config, durable, intake, layout, mark, planning, process, record, recovery, spool
+from spooldadd import claim, config, durable, intake, layout, mark, planning, process, record, recovery, spool, writers
 from spooldadd.backlog import Entry
 from spooldadd.launching import Launching
 from spooldadd.log import Log
@@ -64,7 +64,7 @@ class Bench:
 
     def worker(self) -> Worker:
         """A worker that ends when nothing is left to run."""
-        intake.ignore_lease_breaks()
+        writers.ignore_lease_breaks()
         settings = Settings(jobs=2, is_drain_at_end=True, environ=self.environ, log_arguments=["plain", "info"])
         os.dup2(self.log._fd, 2)  # the launcher and the supervisors write to standard error
         return Worker(self.open(), self.config, settings, self.log)

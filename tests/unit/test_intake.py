@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooldadd import intake
+from spooldadd import intake, writers
 from spooldadd.intake import CLOSE_GRACE_S, Intake, Rule, is_candidate, is_conflict_copy, is_unexpected, look
 from spooldadd.watch import CLOSED, CREATED, MOVED, Hint
 
@@ -92,7 +92,7 @@ def test_files_that_mean_something_are_not_reported(name):
 def test_a_file_that_was_moved_in_is_quiet_at_once(root):
     root.put()
     assert root.hint(MOVED) == ["a.toml"]
-    assert root.intake.known == {"a.toml"}
+    assert root.intake.knows("a.toml")
 
 
 def test_a_file_that_was_closed_is_quiet_when_tools_have_set_its_times(root):
@@ -192,7 +192,7 @@ def test_a_file_that_is_gone_is_forgotten(root):
     root.hint(MOVED)
     path.unlink()
     root.scan()
-    assert root.intake.known == set()
+    assert not root.intake.knows("a.toml")
     root.put(name="b.toml")
     root.hint(CREATED, "b.toml")
     (root.path / "b.toml").unlink()
@@ -211,7 +211,7 @@ def test_a_file_in_doubt_settles_from_then_on(root):
     root.put()
     root.hint(MOVED)
     root.intake.doubt("a.toml", root.now)
-    assert root.intake.known == set()
+    assert not root.intake.knows("a.toml")
     assert root.due(SETTLE_S * 0.9) == []
     assert root.due(SETTLE_S * 0.2) == ["a.toml"]
 
@@ -235,7 +235,7 @@ def test_an_event_about_a_file_that_is_known_as_it_is_says_nothing_new(root):
     assert root.scan() == ["a.toml"]
     assert root.hint(MOVED) == []
     assert root.hint(CREATED) == []
-    assert root.intake.known == {"a.toml"}
+    assert root.intake.knows("a.toml")
 
 
 def test_all_that_wait_are_looked_at_again_in_turn(root, monkeypatch):
@@ -256,7 +256,7 @@ def test_new_files_are_looked_at_a_few_at_a_time(root):
         root.put(f"{number}.toml")
     root.intake.scan()
     root.intake.examine(root.now, 1e12, 4)
-    assert len(root.intake.known) == 4
+    assert sum(root.intake.knows(f"{number}.toml") for number in range(10)) == 4
     assert root.intake.has_fresh
 
 
@@ -297,9 +297,9 @@ def test_a_refused_lease_is_no_writer_where_the_server_gives_leases(tmp_path, mo
     # Two nodes on NFS 4.2 put one job back again and again: "somebody has it open for writing", and nobody had.
     path = tmp_path / "a.toml"
     with path.open("w") as writer, path.open() as reader:
-        assert intake.has_writer(reader.fileno()) is True
-        monkeypatch.setattr(intake.filesystem, "asks_server_for_leases", lambda _device: True)
-        assert intake.has_writer(reader.fileno()) is None
+        assert writers.has_writer(reader.fileno()) is True
+        monkeypatch.setattr(writers.filesystem, "asks_server_for_leases", lambda _device: True)
+        assert writers.has_writer(reader.fileno()) is None
         assert writer.writable()
 
 
@@ -345,6 +345,71 @@ def test_what_may_not_even_be_looked_at_is_no_drop(root, monkeypatch):
     assert root.scan() == []
     assert root.scan(SETTLE_S) == ["a.toml", "b.toml"]
     monkeypatch.setattr(os, "lstat", refuse)
+    opened = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest: refuse(path) and opened(path, *rest))
     assert look(str(root.path / "b.toml")) is None
     assert root.scan(SETTLE_S) == []  # and it is forgotten
-    assert root.intake.known == {"a.toml"}
+    assert root.intake.knows("a.toml")
+
+
+def test_what_went_without_being_claimed_is_told_once_and_what_came_back_is_not(root):
+    for name in ("a.toml", "b.toml", "c.toml"):
+        root.put(name)
+        root.hint(MOVED, name)
+    (root.path / "a.toml").unlink()
+    root.put("b.toml", SPEC + "priority = 1\n")
+    root.intake.forget("c.toml")
+    root.scan()
+    assert sorted(root.intake.take_lost()) == ["a.toml", "b.toml"]
+    root.put("c.toml", SPEC + "priority = 1\n")
+    root.hint(MOVED, "c.toml")
+    root.put("c.toml", SPEC + "priority = 2\n")
+    root.hint(MOVED, "c.toml")
+    assert root.intake.take_lost() == []
+
+
+def test_what_may_have_become_quiet_is_looked_at_a_few_at_a_time(root):
+    for number in range(5):
+        root.put(f"{number}.toml")
+    assert root.scan() == []
+    root.now += SETTLE_S
+    assert len(root.intake.due(root.now, 3)) == 3
+    assert root.intake.next_at == root.now
+    assert len(root.intake.due(root.now, 3)) == 2
+    assert root.intake.next_at is None
+
+
+def test_with_no_settle_time_a_file_with_a_writer_is_looked_at_once_a_turn(root, tmp_path):
+    root.intake = Intake(str(tmp_path), Rule(0.0, TOML, is_local=True))
+    path = root.put()
+    with path.open("a"):
+        if look(str(path)).writer is None:
+            pytest.skip("needs the capability to ask for a lease (fcntl, F_SETLEASE)")
+        assert root.scan() == []
+        assert root.due(0.0) == []
+    assert root.due(0.0) == ["a.toml"]
+
+
+def test_what_came_last_is_looked_at_before_a_long_line(root):
+    for number in range(10):
+        root.put(f"{number}.toml")
+    root.intake.scan()
+    root.put("late.toml")
+    root.intake.scan()
+    root.intake.examine(root.now, 1e12, 1)
+    assert root.intake.knows("late.toml")
+
+
+def test_a_look_takes_five_system_calls(tmp_path, monkeypatch):
+    """With 100,000 specs in line the looks compete with the claims."""
+    (tmp_path / "a.toml").write_text(SPEC)
+    made = []
+    for name in ("open", "fstat", "lstat", "stat", "read", "close"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *rest, real=real, name=name, **options: (made.append(name), real(*rest, **options))[1]
+        )
+    asked = writers.fcntl.fcntl
+    monkeypatch.setattr(writers.fcntl, "fcntl", lambda *rest: (made.append("fcntl"), asked(*rest))[1])
+    assert look(str(tmp_path / "a.toml")).data == SPEC.encode()
+    assert made == ["open", "fcntl", "fstat", "read", "close"]

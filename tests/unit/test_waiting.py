@@ -51,7 +51,7 @@ def test_a_record_is_told_once_until_something_in_it_changes(shelf):
 
 
 def test_an_entry_says_what_the_spec_says(shelf):
-    shelf.peek = Peek("other", "etl", 7, LATER, True)
+    shelf.peek = Peek("other", "etl", 7, LATER)
     shelf.put()
     (entry,) = shelf.records.scan()
     assert (entry.queue, entry.priority, entry.not_before_s) == ("etl", 7, LATER.timestamp())
