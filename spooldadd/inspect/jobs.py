@@ -105,10 +105,23 @@ def _names_of(key: str) -> tuple[str, ...]:
 
 
 def _find_record(places: Layout, wanted: str) -> Job | None:
-    for state in layout.STATES:
-        for name in listing.entries(places.state_directory(state)):
-            if name.startswith(wanted) and listing.job_id(state, name) == wanted and _is_job(places, state, name):
-                return listing.record(places, state, name)
+    """Look in the order in which jobs move; among those that have ended, where it would be before a listing of a million.
+
+    That it is there is true even of a far spool; that it is not there, a listing alone can tell.
+    """
+    for state in (layout.WAITING, layout.RUNNING):
+        if (job := _find_listed(places, state, wanted)) is not None:
+            return job
+    for state in FINISHED:
+        if os.path.lexists(os.path.join(places.state_directory(state), wanted)):
+            return listing.record(places, state, wanted)
+    return _find_listed(places, layout.DONE, wanted) or _find_listed(places, layout.FAILED, wanted)
+
+
+def _find_listed(places: Layout, state: str, wanted: str) -> Job | None:
+    for name in listing.entries(places.state_directory(state)):
+        if name.startswith(wanted) and listing.job_id(state, name) == wanted and _is_job(places, state, name):
+            return listing.record(places, state, name)
     return None
 
 

@@ -50,3 +50,18 @@ def test_a_job_costs_a_bounded_number_of_calls(tmp_path):
     assert (many.total() - few.total()) / (MANY - FEW) <= MOST_CALLS, shown
     assert (made_many - made_few) / (MANY - FEW) <= MOST_MADE, shown
     assert not any(one.get(name) for name in ("fsync", "fdatasync", "sync", "clone")), shown
+
+
+def test_a_history_costs_a_worker_nothing(tmp_path):
+    """A million finished records take half a second to list: no start and no filing may do so."""
+    node = Node(tmp_path, durability="process")
+    node.drop("job.toml", 'command = ["/bin/true"]\n')
+    node.drop("wrong.toml", "comand = 1\n")
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-qq", "-e", "trace=open,openat", "-o", str(trace), *node.command, "worker", "--drain"]
+    subprocess.run(command, env={**node.environ, **node.quick}, check=True, capture_output=True, timeout=120)
+    assert (len(node.records("done")), len(node.records("failed"))) == (1, 1)
+    opened = [line for line in trace.read_text(errors="replace").splitlines() if "O_DIRECTORY" in line]
+    assert [line for line in opened if f'"{node.spool}/waiting"' in line]  # or the trace would show nothing
+    assert not [line for line in opened if f'"{node.spool}/done"' in line or f'"{node.spool}/failed"' in line]
+    node.close()

@@ -125,6 +125,17 @@ def test_a_job_that_moves_while_we_look_is_not_missing(made, monkeypatch):
     assert jobs.find(made.places, job_id()).state == "waiting"
 
 
+@pytest.mark.parametrize("state", ["done", "failed"])
+def test_a_job_that_has_ended_is_found_by_its_id_without_listing_all_that_have(made, monkeypatch, state):
+    made.add(state, job_id())
+    real, listed = listing.entries, []
+    monkeypatch.setattr(
+        listing, "entries", lambda directory: (listed.append(os.path.basename(directory)), real(directory))[1]
+    )
+    assert jobs.find(made.places, job_id()).state == state
+    assert not {"done", "failed"} & set(listed)
+
+
 def test_a_drop_that_becomes_a_record_while_we_look_is_one_job(made, monkeypatch):
     made.drop("nightly.toml")
     real = listing.entries
@@ -171,6 +182,13 @@ def test_the_limit_keeps_the_newest_finished_jobs(made, limit):
         made.add("failed" if second % 3 else "done", job_id(second=second))
     expected = [job_id(second=second) for second in reversed(range(30))][:limit]
     assert [job.id for job in jobs.list_jobs(made.places, limit=limit)] == expected
+
+
+def test_of_many_that_ended_in_one_second_the_limit_keeps_the_same_as_a_full_list(made):
+    for number in range(30):
+        made.add("failed" if number % 3 else "done", job_id(f"job-{number}", second=number // 10))
+    everything = [job.id for job in jobs.list_jobs(made.places)]
+    assert [job.id for job in jobs.list_jobs(made.places, limit=5)] == everything[:5]
 
 
 def test_only_the_states_that_are_wanted_are_listed(made):
