@@ -73,10 +73,10 @@ def _kinds(sizes: Sizes, directory: str | None) -> dict[str, Callable[[], list[R
         "idle": lambda: resting.idle_rows(sizes.idle_s, directory),
         "running": lambda: resting.running_rows(sizes.running, sizes.sleep_s, directory),
         "waiting": lambda: scale.waiting_rows(sizes.waiting, sizes.rounds, directory),
-        "finished": lambda: scale.finished_rows(sizes.finished, directory),
+        "finished": lambda: scale.finished_rows(sizes.finished, sizes.rounds, directory),
         "growth": lambda: scale.growth_rows(sizes.waiting, directory),
         "cold": lambda: scale.cold_rows(sizes.starts, directory),
-        "peers": lambda: peers.rows(sizes.jobs, directory),
+        "peers": lambda: peers.rows(sizes.jobs, sizes.rounds, directory),
     }
 
 

@@ -5,6 +5,7 @@ None of them keeps a record, a lease and a result for each job as we do; what ea
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import shutil
@@ -13,15 +14,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from tests.bench import bare, place
-from tests.bench.measure import Row
+from tests.bench import bare, flow, place
+from tests.bench.measure import Row, interleaved, quantile
 
+DEADLINE_S = 120.0  # a peer that does nothing has not understood us
 HUEY = """
-import os, subprocess, sys
+import os, subprocess
 from huey import FileHuey
-huey = FileHuey(path=sys.argv[1] if len(sys.argv) > 1 else os.environ["HUEY_DIR"], use_thread_lock=False)
+huey = FileHuey(path=os.environ["HUEY_DIR"], use_thread_lock=False)
 
 @huey.task()
 def run():
@@ -44,9 +47,10 @@ for number in range(int(os.environ["UWSGI_JOBS"])):
 """
 
 
-def rows(jobs: int, directory: str | None) -> list[Row]:
-    """Measure those that are installed; name those that are not."""
+def rows(jobs: int, rounds: int, directory: str | None) -> list[Row]:
+    """Measure those that are installed and ourselves, in turn, each right after a bare loop; name those that are not."""
     kinds: dict[str, tuple[bool, Callable[[int, Path], float], str]] = {
+        "ours": (True, lambda jobs, _root: flow.served(jobs, "process", directory)[0], "record, log, lease, result"),
         "nq": (shutil.which("nq") is not None, _nq, "one at a time, a log a job; submission is counted in"),
         "task-spooler": (shutil.which("tsp") is not None, _task_spooler, "state in memory; submission is counted in"),
         "Huey on files": (importlib.util.find_spec("huey") is not None, _huey, "keeps neither log nor record"),
@@ -56,15 +60,20 @@ def rows(jobs: int, directory: str | None) -> list[Row]:
             "keeps neither log nor record; with submission",
         ),
     }
-    found = []
-    for name, (is_here, measure, note) in kinds.items():
-        if not is_here:
-            found.append(Row(f"{name}: not installed", float("nan"), ""))
-            continue
-        with tempfile.TemporaryDirectory(prefix="spooldadd-peer-", dir=directory) as root:
-            rate = bare.rate(jobs, 2)
-            found.append(Row(f"{name}, against bare", measure(jobs, Path(root)) / rate, "x", note=note))
-    return found
+    here = {name: measure for name, (is_here, measure, _) in kinds.items() if is_here}
+    found = interleaved({name: partial(_against_bare, measure, jobs, directory) for name, measure in here.items()}, rounds)
+    missing = [Row(f"{name}: not installed", float("nan"), "") for name in kinds if name not in here]
+    return [
+        *(Row(f"{name}, against bare", quantile(found[name], 0.5), "x", note=kinds[name][2]) for name in here),
+        *missing,
+    ]
+
+
+def _against_bare(measure: Callable[[int, Path], float], jobs: int, directory: str | None) -> float:
+    rate = bare.rate(jobs, flow.WIDTH)
+    root = tempfile.mkdtemp(prefix="spooldadd-peer-", dir=directory)
+    atexit.register(shutil.rmtree, root, ignore_errors=True)  # not before: see `place.spool`
+    return measure(jobs, Path(root)) / rate
 
 
 def _nq(jobs: int, root: Path) -> float:
@@ -77,7 +86,7 @@ def _nq(jobs: int, root: Path) -> float:
 
 
 def _task_spooler(jobs: int, root: Path) -> float:
-    environ = {**os.environ, "TS_SOCKET": str(root / "socket"), "TMPDIR": str(root), "TS_MAXFINISHED": "1"}
+    environ = {**os.environ, "TS_SOCKET": str(root / "socket"), "TMPDIR": str(root)}
     try:
         subprocess.run(["tsp", "-S", "2"], env=environ, check=True)
         started = time.perf_counter()
@@ -114,8 +123,8 @@ def _consumed(command: list[str], environ: dict[str, str], done: Path, jobs: int
     """Run a consumer until all jobs are done; return jobs a second from the first to the last."""
     process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=done.parent)
     try:
-        started = place.wait_for(lambda: done.stat().st_size > 0, look_s=0.001)
-        ended = place.wait_for(lambda: done.stat().st_size >= jobs, look_s=0.001)
+        started = place.wait_for(lambda: done.stat().st_size > 0, DEADLINE_S, look_s=0.001)
+        ended = place.wait_for(lambda: done.stat().st_size >= jobs, DEADLINE_S, look_s=0.001)
         return jobs / (ended - started)
     finally:
         process.terminate()
