@@ -53,7 +53,7 @@ def _ordered_fields() -> list[str]:
 
 
 def _written_fields() -> Iterator[str]:
-    for node in ast.walk(tree(PACKAGE / "supervisor.py")):
+    for node in ast.walk(tree(PACKAGE / "attempt.py")):
         if isinstance(node, ast.FunctionDef) and node.name in ("header", "_conclude"):
             for inner in ast.walk(node):
                 keys = inner.keys if isinstance(inner, ast.Dict) else []

@@ -47,6 +47,10 @@ class Adopted:
         claimed = self._read_claim(name) or {}
         self._queues[name] = str(claimed.get("queue", "default"))
 
+    def forget(self, name: str) -> None:
+        """A supervisor of ours looks after this record after all: it was claimed a moment before we heard of it."""
+        self._queues.pop(name, None)
+
     def check(self) -> dict[str, recovery.Found]:
         """Recover what has ended; return what it was. A record in trouble is looked at again later."""
         ended: dict[str, recovery.Found] = {}

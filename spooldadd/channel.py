@@ -10,7 +10,7 @@ from spooldadd.plan import Plan, from_wire
 
 # A plan that fits goes as one packet; a larger one (long `[config]` or `stdin`) as a file in memory.
 PACKET_BYTES = 65536
-IN_PACKET, IN_FILE = b"p", b"f"
+IN_PACKET, IN_FILE, OFFERS = b"p", b"f", b"o"
 
 
 def hand_over(channel: socket.socket, plan_bytes: bytes, lease: int) -> None:
@@ -26,12 +26,36 @@ def hand_over(channel: socket.socket, plan_bytes: bytes, lease: int) -> None:
         os.close(memory)
 
 
-def receive(channel: socket.socket) -> tuple[Plan, int] | None:
-    """Return the next attempt and its lease, or None when the worker has closed the channel."""
+def offer(channel: socket.socket, data: bytes) -> bool:
+    """Tell a supervisor that runs a job of others that it may claim; return whether that was said.
+
+    It is not where the supervisor is gone, or has not yet looked at what it was told before: it loses nothing by that.
+    """
     try:
-        data, fds = receive_fds(channel, PACKET_BYTES + 1, 2)
+        return len(data) < PACKET_BYTES and channel.send(OFFERS + data, socket.MSG_DONTWAIT) > 0
+    except OSError:
+        return False
+
+
+def receive_offers(channel: socket.socket) -> bytes | None:
+    """Return the next offers, empty where there are none, or None when the worker has closed the channel."""
+    try:
+        data = channel.recv(PACKET_BYTES + 1, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return b""
     except OSError:
         return None
+    return data[1:] or None
+
+
+def receive(channel: socket.socket) -> tuple[Plan, int] | None:
+    """Return the next attempt and its lease, or None when the worker has closed the channel. Offers come too late here."""
+    data = OFFERS
+    while data[:1] == OFFERS:
+        try:
+            data, fds = receive_fds(channel, PACKET_BYTES + 1, 2)
+        except OSError:
+            return None
     if not data:
         return None
     if data[:1] == IN_FILE:

@@ -76,7 +76,7 @@ def take_new(places: Layout, record: str, holder: Holder, spares: list[str] | No
         if not try_lock(fd) or not _leads_to(path, fd):
             # Whoever removes stale locks came between our open and our lock, and removes it.
             raise BlockingIOError(errno.EAGAIN, "this lock file is new, and yet somebody took it", path)
-        durable.write_all(fd, _fields_of(holder))
+        durable.write_all(fd, line_of(holder))
     except OSError:
         if _leads_to(path, fd):
             durable.unlink_if_there(path)
@@ -97,7 +97,7 @@ def _take_spare(spare: str, path: str, holder: Holder) -> int | None:
         return None
     try:
         if try_lock(fd):  # else something that its job has left behind still holds it
-            data = _fields_of(holder)
+            data = line_of(holder)
             # With empty lines to its end, and not cut: ext4 takes 4 ms to cut a file that was just written.
             durable.write_all(fd, data.ljust(os.fstat(fd).st_size, b"\n"))
             os.lseek(fd, len(data), os.SEEK_SET)
@@ -113,7 +113,7 @@ def _take_spare(spare: str, path: str, holder: Holder) -> int | None:
 _last_said: list[tuple[Holder, bytes]] = []
 
 
-def _fields_of(holder: Holder) -> bytes:
+def line_of(holder: Holder) -> bytes:
     """Return the line of a claimer, which is the same for all that one worker claims."""
     if not _last_said or _last_said[0][0] is not holder:
         _last_said[:] = [(holder, flat({key: value for key, value in vars(holder).items() if value}).encode())]

@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from spooldadd.channel import PACKET_BYTES, hand_over
+from spooldadd.channel import PACKET_BYTES, hand_over, offer
 from spooldadd.errors import Outdated, SpoolError
 from spooldadd.grouping import Grouping
 from spooldadd.plan import Plan, to_wire
@@ -29,7 +29,9 @@ LAUNCHER = os.path.join(PACKAGE, "launcher.py")
 # minute-by-minute work would be waste; shorter than a scan would fork for each job of a trickle.
 IDLE_S = 30.0
 # What the two sides of a channel must agree on. A launcher of another release than ours would speak another language.
-SPOKEN = ("channel.py", "launcher.py", "plan.py", "release.py", "supervisor.py")
+SPOKEN = ("attempt.py", "channel.py", "launcher.py", "offered.py", "plan.py", "release.py", "supervisor.py")
+# How long an attempt takes of which nothing is known.
+NEVER_S = 3600.0
 # A launcher ends within milliseconds of its control socket.
 LEAVE_S = 2.0
 
@@ -38,7 +40,8 @@ LEAVE_S = 2.0
 class Report:
     """What a supervisor says when it has filed an attempt; `is_gone` where it ended without a word.
 
-    `is_told` says that word was left for the notifier; `spare` is a lock file that may be used again.
+    `is_told` says that word was left for the notifier; `spare` is a lock file that may be used again; `following` is the
+    record that it has claimed next of what was offered on `channel`, `source` what that drop was called.
     """
 
     record: str
@@ -47,13 +50,18 @@ class Report:
     is_gone: bool = False
     is_told: bool = False
     spare: str = ""
+    following: str = ""
+    source: str = ""
+    queue: str = ""
+    channel: int = -1
 
 
 @dataclass
 class _Supervisor:
     channel: socket.socket
     record: str | None = None
-    idle_since: float = 0.0
+    since: float = 0.0  # when it became idle, or began with its record, by the monotonic clock
+    took_s: float = NEVER_S  # how long the attempt before took
 
 
 class Crew:
@@ -115,6 +123,26 @@ class Crew:
         if not self._give(self._fork(), plan, lease):
             raise SpoolError("a new supervisor ended at once: is this machine out of processes or memory?")
 
+    def offer(self, channel: int, said: dict[str, object]) -> bool:
+        """Tell the supervisor at this channel what it may claim when it is done; return whether that was said."""
+        entry = self._supervisors.get(channel)
+        return entry is not None and offer(entry.channel, marshal.dumps(said))
+
+    def busy(self) -> dict[int, float]:
+        """Return the channels of those that have an attempt in hand, and how long their last one took (seconds)."""
+        return {fd: entry.took_s for fd, entry in self._supervisors.items() if entry.record is not None}
+
+    def is_slow(self, channel: int) -> None:
+        """Take note that this supervisor's attempt takes long: until it is done nobody knows how long."""
+        entry = self._supervisors.get(channel)
+        if entry is not None:
+            entry.took_s = NEVER_S
+
+    @property
+    def control_group(self) -> str:
+        """Where groups of jobs are made."""
+        return self._grouping.place.base
+
     def on_readable(self, fileobj: object) -> list[Report]:
         """Take what the launcher or a supervisor says."""
         if fileobj is self._control:
@@ -125,7 +153,7 @@ class Crew:
 
     def trim(self, now: float) -> None:
         """Let supervisors go that had nothing to do for a while."""
-        for fd in [fd for fd in self._idle if now - self._supervisors[fd].idle_since > IDLE_S]:
+        for fd in [fd for fd in self._idle if now - self._supervisors[fd].since > IDLE_S]:
             self._idle.remove(fd)
             self._close(fd)
 
@@ -175,7 +203,8 @@ class Crew:
         except OSError:
             self._close(fd)
             return False
-        self._supervisors[fd].record = plan.record
+        entry = self._supervisors[fd]
+        entry.record, entry.since = plan.record, time.monotonic()
         return True
 
     def _hear(self, fd: int) -> list[Report]:
@@ -184,16 +213,17 @@ class Crew:
             data = entry.channel.recv(PACKET_BYTES)
         except OSError:
             data = b""
-        record = entry.record or ""
         if not data:
+            record = entry.record or ""
             if fd in self._idle:
                 self._idle.remove(fd)
             self._close(fd)
-            return [Report(record, is_gone=True)] if record else []
-        entry.record, entry.idle_since = None, time.monotonic()
-        self._idle.append(fd)
-        said = marshal.loads(data)
-        return [Report(record, said["state"], said["outcome"], is_told=said["told"], spare=said["spare"])]
+            return [Report(record, is_gone=True, channel=fd)] if record else []
+        now, said = time.monotonic(), marshal.loads(data)
+        entry.record, entry.since, entry.took_s = said[-1]["following"] or None, now, (now - entry.since) / len(said)
+        if entry.record is None:
+            self._idle.append(fd)
+        return [Report(channel=fd, **report) for report in said]
 
     def _close(self, fd: int) -> None:
         channel = self._supervisors.pop(fd).channel

@@ -38,13 +38,18 @@ class Verdict:
         self.sentence = sentence
 
 
+def nothing() -> None:
+    """Nobody has asked to be called."""
+
+
 class Eye:
     """Sees what a limit cannot say: that a person wants the job to end. `fence` has those that see more, or from afar."""
 
-    __slots__ = ("_cancel",)
+    __slots__ = ("_cancel", "on_wait")
 
     def __init__(self, cancel: str) -> None:
         self._cancel = cancel
+        self.on_wait: Callable[[], None] = nothing  # called before each look, the first of which is a moment after the start
 
     def look(self) -> Verdict | None:
         """Return why the job has to end, or None."""
@@ -66,13 +71,13 @@ class Eye:
 class Guard:
     """Looks at one job until its main process ends."""
 
-    __slots__ = ("_active_at", "_cpu_ticks", "_eye", "_limits", "_logs", "_printed", "_started", "_tick", "_tree")
+    __slots__ = ("_active_at", "_cpu_ticks", "_limits", "_logs", "_printed", "_started", "_tick", "_tree", "eye")
 
     def __init__(self, tree: Tree, limits: Limits, logs: list[int], cancel: str | Eye) -> None:
         self._tree = tree
         self._limits = limits
         self._logs = logs
-        self._eye = Eye(cancel) if isinstance(cancel, str) else cancel
+        self.eye = Eye(cancel) if isinstance(cancel, str) else cancel
         self._tick = FIRST_TICK_S
         self._printed = 0
         self._cpu_ticks = 0
@@ -84,6 +89,7 @@ class Guard:
             self._tree.wait(self._sleep_s())
             if self._tree.status is not None:
                 return None
+            self.eye.on_wait()
             verdict = self._look()
             if verdict is not None:
                 return verdict
@@ -107,7 +113,7 @@ class Guard:
             verdict = rule(self._limits, now - self._started, self, usage)
             if verdict is not None:
                 return verdict
-        return self._eye.look()
+        return self.eye.look()
 
     def _note_activity(self, now: float, usage: process.Usage) -> None:
         printed = self._size()
@@ -118,7 +124,7 @@ class Guard:
         self._printed, self._cpu_ticks = printed, usage.cpu_ticks
 
     def _size(self) -> int:
-        return self._eye.printed(self._logs, self._printed)
+        return self.eye.printed(self._logs, self._printed)
 
     def _longest_tick_s(self) -> float:
         """A stall is noticed within a fifth of its limit."""

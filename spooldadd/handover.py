@@ -22,30 +22,30 @@ if TYPE_CHECKING:
 class Handover:
     """The notes of one attempt: each supervisor has one."""
 
-    __slots__ = ("_is_beside", "_lease", "_node", "_places", "_record")
+    __slots__ = ("_lease", "_node", "_places", "_record", "is_beside")
 
     def __init__(self, places: layout.Layout, record: str, node: str, lease: int) -> None:
         self._places = places
         self._record = record
         self._node = node
         self._lease = lease
-        self._is_beside = False
+        self.is_beside = False
 
     def note(self, lines: Mapping[str, object], *, sync: bool) -> None:
         """Add these lines. To be repeated until it succeeds: a part of them may stand there already. Raises: OSError."""
         # On a line of its own, also where a try before was cut short by a full disk.
         data = f"\n{flat(lines)}".encode()
-        if not self._is_beside:
+        if not self.is_beside:
             try:
                 durable.append(self._lease, self._places.lock(self._record), data, sync=sync)
                 return
             except PermissionError:
-                self._is_beside = True
+                self.is_beside = True
         self._note_beside(data, sync=sync)
 
     def forget(self) -> None:
         """Remove the notes that stand beside the lock file: the record is filed."""
-        if self._is_beside:
+        if self.is_beside:
             try:
                 os.unlink(self._places.notes(self._record))
             except OSError:

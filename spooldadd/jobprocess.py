@@ -102,8 +102,9 @@ def watch(
     ending.verdict = guard.watch()
     if ending.verdict is None:
         ending.ended = time.monotonic()
-        if tree.reap():  # usually nothing is left, and looking for it would cost as much as the job
+        if not tree.is_empty and tree.reap():  # usually nothing is left, and looking for it would cost as much as the job
             ending.left = len(tree.members())
+            guard.eye.on_wait()
             tree.end(plan.limits.kill_after_s, guard.is_flooded)
     elif ending.verdict.outcome == lifecycle.OOM:
         tree.kill()  # asking it to end would give it the time to take the rest of the memory

@@ -88,7 +88,7 @@ class Launching:
         self._synced: Synced | None = None
         if is_synced(the_spool.format):
             self._synced = Synced(the_spool, log, config.intake.suffixes, time.time)
-        self._repeats = Repeats()
+        self.repeats = Repeats()
         self.notices = Notices(the_spool, config, log)
         self.recovery = recovery.Context(the_spool, log, read_policy, self.work_root, note=self.notices.leave)
 
@@ -161,7 +161,7 @@ class Launching:
         path = claimed.spec or layout.find_spec(claimed.path)
         found = self._look(claimed, entry, path)
         try:
-            spec, plan = self._planned(claimed, found, path, account)
+            spec, plan = self.planned(claimed, found, path, account)
             self._refuse_misplaced(spec)
             admitted = self._admitted(claimed, found, spec.queue)
         except InvalidSpec as error:
@@ -170,19 +170,24 @@ class Launching:
             raise Refused(f"spooldadd itself failed on it, please report this: {type(error).__name__}: {error}") from error
         if self._synced is not None:
             self._synced.claimed(claimed.job, claimed.path)
-        plan.sync, plan.owner = self._spool.sync, owner
-        plan.spool_id = self._spool.format.id
-        plan.is_shared, plan.is_far = self._spool.format.kind == mark.SHARED, self._is_far
-        plan.telling = self.notices.telling(spec, claimed.job)
+        plan.owner = owner
+        self.complete(plan, spec)
         if admitted is not None:
             bind(plan, admitted)
         return plan
 
-    def _planned(self, claimed: spool.Claim, found: intake.Look, path: str, account: Account | None) -> tuple[Spec, Plan]:
+    def complete(self, plan: Plan, spec: Spec) -> None:
+        """Add what the spool and the configuration say about every plan."""
+        plan.sync = self._spool.sync
+        plan.spool_id = self._spool.format.id
+        plan.is_shared, plan.is_far = self._spool.format.kind == mark.SHARED, self._is_far
+        plan.telling = self.notices.telling(spec, plan.job)
+
+    def planned(self, claimed: spool.Claim, found: intake.Look, path: str, account: Account | None) -> tuple[Spec, Plan]:
         """Read and plan; what was seen before only once. Raises: InvalidSpec."""
         data = found.data or b""
         is_toml = account is None and not found.member and not forms.is_script(path)
-        repeated = self._repeats.find(data, claimed, self.work_root) if is_toml else None
+        repeated = self.repeats.find(data, claimed, self.work_root) if is_toml else None
         if repeated is not None:
             return repeated
         spec = self._parsed(claimed, found, path)
@@ -190,7 +195,7 @@ class Launching:
         came = planning.Came(brought, account)
         plan = make_plan(spec, claimed, self._spool.places.root, self.work_root, self._config, came)
         if is_toml:
-            self._repeats.keep(data, spec, plan)
+            self.repeats.keep(data, spec, plan)
         return spec, plan
 
     def put_back(self, claimed: spool.Claim, reason: str) -> None:
@@ -299,7 +304,7 @@ class Launching:
         if found is None:
             os.close(claimed.lease)
             raise ClaimLost(f"the spec of `{claimed.record}` is gone")
-        objection = self._objection(found, intake.most_bytes(path))
+        objection = self.objection(found, intake.most_bytes(path))
         if objection:
             raise Refused(f"`{self._shown(claimed)}` {objection}")
         if found.writer:
@@ -327,11 +332,18 @@ class Launching:
                 "nodes that can in `[place] node`, or submit it with `--node NAME`"
             )
 
+    @property
+    def is_simple(self) -> bool:
+        """Tell whether this is a spool of one machine and one user, and no copy of another."""
+        is_local = self._spool.format.kind == mark.LOCAL and not self._is_far
+        return is_local and self._owning is None and self._synced is None
+
     def _parsed(self, claimed: spool.Claim, found: intake.Look, path: str) -> Spec:
         own_name = found.member or record.own_name(claimed.path, claimed.job, path)
         return parse_file(found.data or b"", source=self._shown(claimed, found), own_name=own_name)
 
-    def _objection(self, found: intake.Look, most_bytes: int) -> str | None:
+    def objection(self, found: intake.Look, most_bytes: int) -> str | None:
+        """Say why what was dropped is no spec, whatever it says; None where it may be one."""
         mode = found.status.st_mode
         for is_kind, what in KINDS:
             if is_kind(mode):

@@ -112,6 +112,16 @@ class Layout:
         return os.path.join(self.root, PAUSED), os.path.join(self.root, f"{PAUSED}.{queue}")
 
 
+_last: list[Layout] = []
+
+
+def of(root: str, id: str) -> Layout:
+    """Return the paths of this spool: made once for all the attempts of a supervisor, which are of one spool."""
+    if not _last or (_last[0].root, _last[0].id) != (root, id):
+        _last[:] = [Layout(root, id)]
+    return _last[0]
+
+
 def inbox(node: str) -> str:
     """Return the name of the directory whose drops are for this node alone."""
     return INBOX + node

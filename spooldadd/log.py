@@ -11,6 +11,10 @@ import time
 
 from spooldadd.tomltext import quote
 
+TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
+if TYPE_CHECKING:
+    from typing import Any
+
 LEVELS = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # the numbers of syslog(3), as journald reads them
 FORMATS = ("plain", "json", "journal")
 EVENTS = frozenset({
@@ -26,6 +30,7 @@ EVENTS = frozenset({
     "taken-over", "not-taken-over", "locks-proven", "locks-private", "guarantees", "probe", "name-watched", "name-taken",
     "uploaded", "upload-waits", "upload-back", "arrived", "arrived-damaged",
 })  # fmt: skip
+MOST_SHOWN = 64
 Value = "str | int | float | bool | None"
 
 
@@ -65,10 +70,15 @@ class Log:
             pass  # the terminal or the pipe is gone; the work goes on
 
 
+_second: list[Any] = [None, ""]
+
+
 def timestamp(at_s: float) -> str:
     """Return seconds since the epoch as RFC 3339 in UTC, with milliseconds."""
     whole = int(at_s // 1)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((at_s - whole) * 1000):03d}Z"
+    if _second[0] != whole:  # most lines come within the second of the line before
+        _second[:] = [whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))]
+    return f"{_second[1]}.{int((at_s - whole) * 1000):03d}Z"
 
 
 def _plain(level: str, event: str, fields: dict[str, object]) -> str:
@@ -91,8 +101,21 @@ def _pairs(event: str, fields: dict[str, object]) -> str:
     return " ".join(words)
 
 
+_shown: dict[str, str] = {}  # texts as they stand in a line: a job's id, its node and its queue are in several
+
+
 def _plain_value(value: object) -> str:
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    if type(value) is str:
+        found = _shown.get(value)
+        if found is None:
+            if len(_shown) >= MOST_SHOWN:
+                _shown.clear()
+            found = _shown[value] = _plain_text(value)
+        return found
+    return _plain_text(f"{value:.3f}" if isinstance(value, float) else str(value))
+
+
+def _plain_text(text: str) -> str:
     # Six looks at the whole text: a walk over its characters would cost as much as all the rest of the line.
     is_plain = text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
     return text if is_plain and text and " " not in text and "=" not in text else quote(text)

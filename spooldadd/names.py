@@ -26,6 +26,8 @@ RANDOM_LENGTH = 5
 # name + 17 for the time + 6 + 8 for the attempt + 6 + 5 for `.lock`; the rest is reserve for temporary names.
 MAX_NAME_LENGTH = 150
 SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_OF_BYTE = bytes(ord(ALPHABET[byte % len(ALPHABET)]) for byte in range(256))
+_RANDOM = frozenset(ALPHABET)
 STAMP_LENGTH = len("20261121T101500Z")
 UNNAMED = "unnamed"
 
@@ -55,12 +57,12 @@ class RecordName:
 
 def random_part() -> str:
     """Return five random characters from the kernel's source: a fork cannot repeat them."""
-    return "".join(ALPHABET[byte % len(ALPHABET)] for byte in os.urandom(RANDOM_LENGTH))
+    return os.urandom(RANDOM_LENGTH).translate(_OF_BYTE).decode()
 
 
 def safe_name(text: str) -> str:
     """Return `text` with everything but letters, digits, `.`, `_`, `-` replaced, short enough for a file name."""
-    cleaned = "".join(char if char in SAFE else "-" for char in text)
+    cleaned = text if SAFE.issuperset(text) else "".join(char if char in SAFE else "-" for char in text)
     return cleaned.lstrip(".-")[:MAX_NAME_LENGTH].rstrip(".") or UNNAMED
 
 
@@ -84,8 +86,17 @@ def job_name(job: str) -> str:
     return parts[0] if parts else job
 
 
+_last_parsed: list[tuple[str, RecordName | None]] = []
+
+
 def parse_record_name(text: str) -> RecordName | None:
     """Return the parts of a running record's name, or None where `text` is none."""
+    if not _last_parsed or _last_parsed[0][0] != text:  # whoever asks asks again: a supervisor has one record at a time
+        _last_parsed[:] = [(text, _parsed(text))]
+    return _last_parsed[0][1]
+
+
+def _parsed(text: str) -> RecordName | None:
     job, dot, rest = text.rpartition(".")
     job, dot2, number = job.rpartition(".")
     if not (dot and dot2 and _is_random(rest) and number.isascii() and number.isdigit() and parse_job_id(job)):
@@ -105,4 +116,4 @@ def _is_stamp(text: str) -> bool:
 
 
 def _is_random(text: str) -> bool:
-    return len(text) == RANDOM_LENGTH and all(char in ALPHABET for char in text)
+    return len(text) == RANDOM_LENGTH and _RANDOM.issuperset(text)

@@ -41,9 +41,12 @@ class Place:
         plan = self._plan
         return workdir.keep(plan.work_dir, record, plan.keep_files, sync=plan.sync)
 
-    def remove(self) -> None:
-        """Remove it, or keep it for the next job where this one has left it as it was. Raises: OSError."""
-        if self._spares is None or not self._spares.keep_directory(self._plan.work_dir):
+    def remove(self, *, is_followed: bool = False) -> None:
+        """Remove it, or keep it for the next job where this one has left it as it was. Raises: OSError.
+
+        `is_followed`: the next job is there already.
+        """
+        if self._spares is None or not self._spares.keep_directory(self._plan.work_dir, under_own_name=is_followed):
             workdir.remove(self._plan.work_dir)
 
     def hand_over(self, logs: tuple[int, ...]) -> None:
@@ -84,7 +87,7 @@ class OwnersPlace(Place):
                 raise
             return [], [f"the files to keep could not be read: {error}"]
 
-    def remove(self) -> None:
+    def remove(self, *, is_followed: bool = False) -> None:
         """Have him empty his place, then remove it. What others have put there stays, and so does it. Raises: OSError."""
         top = self._plan.work_top
         try:

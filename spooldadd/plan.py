@@ -13,6 +13,10 @@ from spooldadd.account import Account
 from spooldadd.lifecycle import Policy
 from spooldadd.notice import Telling
 
+TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class Limits:
     """When to end a job. None means no limit. Times in seconds, sizes in bytes."""
@@ -143,7 +147,17 @@ def to_wire(plan: Plan) -> bytes:
 
 def from_wire(data: bytes) -> Plan:
     """Return the plan in these bytes, which a worker of this very release has written."""
-    table = marshal.loads(data)
+    table: dict[str, object] = marshal.loads(data)
+    return from_table(table)
+
+
+def to_table(plan: Plan) -> dict[str, object]:
+    """Return the plan as a table of what differs from a fresh one, for what carries more than one of them."""
+    return _differing(plan, _FRESH)
+
+
+def from_table(table: dict[str, Any]) -> Plan:
+    """Return the plan in this table, which is used up."""
     plan = Plan()
     for part in (plan.limits, plan.policy, plan.telling):
         _fill(part, table.pop(type(part).__name__, {}))

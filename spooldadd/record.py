@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from datetime import UTC, datetime
 
 from spooldadd import durable, forms, layout, names
-from spooldadd.tomltext import flat
+from spooldadd.tomltext import Written, flat
 
 SCHEMA = 1
 # Far above what a spec may ask for. A larger number comes from no claim of ours, and would not fit into a name.
 MAX_ATTEMPT = 999_999
 # Far beyond any table of ours.
 MAX_TABLE_BYTES = 1 << 20
+MOST_SECONDS = 16
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
@@ -164,6 +166,20 @@ def own_name(record: str, job: str, spec: str = "") -> str:
 def moment(at_s: float) -> datetime:
     """Return seconds since the epoch as a time in UTC, in milliseconds."""
     return datetime.fromtimestamp(round(at_s, 3), UTC)
+
+
+_seconds: dict[int, str] = {}  # the last few, as text
+
+
+def written(at_s: float) -> Written:
+    """Return the same as it stands in a table of ours: each job writes six of them, most within the same second."""
+    second, part = divmod(round(at_s * 1000), 1000)
+    text = _seconds.get(second)
+    if text is None:
+        if len(_seconds) >= MOST_SECONDS:
+            _seconds.clear()
+        text = _seconds[second] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+    return Written(f"{text}.{part:03d}000Z" if part else f"{text}Z")
 
 
 def rotate(record: str, attempt: int, *, sync: bool) -> None:

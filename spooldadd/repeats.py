@@ -27,6 +27,7 @@ class Repeats:
 
     def __init__(self) -> None:
         self._kept: dict[bytes, tuple[Spec, Plan]] = {}
+        self._tables: dict[bytes, dict[str, object]] = {}
 
     def find(self, data: bytes, claimed: Claim, work_root: str) -> tuple[Spec, Plan] | None:
         """Return the spec and its plan for this claim, where these very bytes were seen before."""
@@ -47,12 +48,37 @@ class Repeats:
         plan.work_dir = plan.work_top = os.path.join(work_root, claimed.record)
         return spec, plan
 
+    def knows(self, data: bytes) -> bool:
+        """Tell whether the plan of these bytes is kept: it depends on nothing but them and the configuration."""
+        return data in self._kept
+
+    def table(self, data: bytes, claimed: Claim, work_root: str) -> dict[str, object] | None:
+        """Return the plan for this claim as a table, where one of these very bytes was kept."""
+        kept = self._tables.get(data)
+        if kept is None:
+            return None
+        work_dir = os.path.join(work_root, claimed.record)
+        return {
+            **kept,
+            "name": self._kept[data][0].name or names.job_name(claimed.job),
+            "record": claimed.record,
+            "job": claimed.job,
+            "submitted_at_s": claimed.submitted_at_s,
+            "work_dir": work_dir,
+            "work_top": work_dir,
+        }
+
+    def keep_table(self, data: bytes, table: dict[str, object]) -> None:
+        """Keep the table of a plan that is kept, and that says nothing of its job but what `table` replaces."""
+        self._tables[data] = table
+
     def keep(self, data: bytes, spec: Spec, plan: Plan) -> None:
         """Keep a plan that was made of these bytes, if it may serve for others."""
         if len(data) > MOST_BYTES or not _is_plain(spec, plan):
             return
         if len(self._kept) >= MOST:
             self._kept.clear()
+            self._tables.clear()
         self._kept[data] = spec, plan
 
 

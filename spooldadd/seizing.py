@@ -14,8 +14,9 @@ import os
 from collections.abc import Mapping
 
 from spooldadd import claim, durable, filing, names, record
+from spooldadd.claiming import rename_in
 from spooldadd.errors import ClaimLost
-from spooldadd.spool import Spool, rename_in
+from spooldadd.spool import Spool
 
 
 def seize(

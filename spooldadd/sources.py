@@ -154,6 +154,10 @@ class Sources:
         else:
             self._intake_of(entry.key).forget(entry.key)
 
+    def forget_drop(self, key: str) -> None:
+        """This drop was claimed."""
+        self._intake_of(key).forget(key)
+
     def doubt(self, entry: Entry, now: float) -> None:
         """Wait for this drop to settle from now on: it turned out to be unfinished."""
         self._intake_of(entry.key).doubt(entry.key, now)

@@ -42,13 +42,18 @@ class Spares:
             pass
         return False
 
-    def keep_directory(self, path: str) -> bool:
-        """Keep this work directory, if it is as if it were new; return whether it was kept."""
-        spare = os.path.join(os.path.dirname(path), f"{PREFIX}{os.getpid()}")
+    def keep_directory(self, path: str, *, under_own_name: bool = False) -> bool:
+        """Keep this work directory, if it is as if it were new; return whether it was kept.
+
+        Under the name that it has where the next attempt is about to be given it. If we die here then: a work directory
+        whose attempt is filed, as if we had died before.
+        """
+        spare = path if under_own_name else os.path.join(os.path.dirname(path), f"{PREFIX}{os.getpid()}")
         try:
             if not _is_as_new(path):
                 return False
-            os.rename(path, spare)
+            if spare != path:
+                os.rename(path, spare)
         except OSError:
             return False
         self._directory = spare

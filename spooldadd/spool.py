@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from spooldadd import claim, durable, filesystem, filing, layout, mark, names, origin, record
+from spooldadd import claim, claiming, durable, filesystem, filing, layout, mark, names, origin, record
 from spooldadd.errors import ClaimLost, SpoolError, TakenBefore
 
 
@@ -76,6 +76,12 @@ class Spool:
         return not filesystem.is_network(filesystem.kind(self.places.root))
 
     @property
+    def claimer(self) -> claiming.Claimer:
+        """Who claims here."""
+        holder = self.holder
+        return claiming.Claimer(holder.node, f"{holder.worker_pid}.{holder.worker_start}", holder.boot_id)
+
+    @property
     def sync(self) -> bool:
         """Tell whether moves here must survive a power cut."""
         return self.format.durability == "power"
@@ -88,21 +94,15 @@ class Spool:
         Raises: ClaimLost where somebody else took it or it is gone; SpoolError where the spool cannot be written.
         """
         submitted_at_s = self._dropped_at_s(source)
-        bare = layout.bare_name(source)  # who cancels a held drop claims it too
-        given = names.source_job_id(os.path.basename(bare), os.path.splitext(bare)[1])
-        if given is not None and not self.has_job(given):
-            job = given
-        else:
-            job = names.new_job_id(name, submitted_at_s, names.random_part())
-        record_name = names.RecordName(job, 1, names.random_part())
+        record_name = names.RecordName(self.job_of(source, name, submitted_at_s), 1, names.random_part())
         claimed = self._prepare(record_name, queue, submitted_at_s, source, taken)
         target = claimed.spec
         try:
-            _make_own(claimed.path, 0o700 if self.format.many_users else 0o777)
+            claiming.make_own(claimed.path, 0o700 if self.format.many_users else 0o777)
             self._bind(claimed.path, source)
             is_waited_for = self.sync and not self._claims_last_late
             record.write_first_claim(claimed.path, self._claim_table(claimed), sync=is_waited_for)
-            won = rename_in(os.path.join(self.places.root, source), target)
+            won = claiming.rename_in(os.path.join(self.places.root, source), target)
         except OSError as error:
             self._withdraw(claimed)
             raise self.trouble(error) from error
@@ -122,7 +122,7 @@ class Spool:
         record_name = names.RecordName(names.JobId(job), number, names.random_part())
         claimed = self._prepare(record_name, queue, record.submitted_at_s(waiting, job), "", taken)
         try:
-            won = rename_in(waiting, claimed.path)
+            won = claiming.rename_in(waiting, claimed.path)
         except OSError as error:
             self.drop_lease(claimed)
             raise self.trouble(error) from error
@@ -152,7 +152,7 @@ class Spool:
         spec = layout.find_spec(claimed.path)
         try:
             if claimed.attempt == 1 and claimed.source and self._rename_back(spec, claimed.source):
-                remove_unclaimed(claimed.path)
+                claiming.remove_unclaimed(claimed.path)
                 self.drop_lease(claimed)
                 return
         except OSError as error:
@@ -217,6 +217,14 @@ class Spool:
 
     # -- looking
 
+    def job_of(self, source: str, name: str, submitted_at_s: float) -> names.JobId:
+        """Return the id of the job that this drop becomes: the one in its name, while no job has that; else a new one."""
+        bare = layout.bare_name(source)  # who cancels a held drop claims it too
+        given = names.source_job_id(os.path.basename(bare), os.path.splitext(bare)[1])
+        if given is not None and not self.has_job(given):
+            return given
+        return names.new_job_id(name, submitted_at_s, names.random_part())
+
     def has_job(self, job: str) -> bool:
         """Tell whether a job of this id is known already, anywhere."""
         for state in (layout.WAITING, layout.DONE, layout.FAILED):
@@ -261,19 +269,8 @@ class Spool:
         return Claim(record_name, path, lease, queue, submitted_at_s, time.time(), source, spec, taken or {})
 
     def _claim_table(self, claimed: Claim) -> dict[str, object]:
-        return {
-            "job": claimed.job,
-            "attempt": claimed.attempt,
-            "token": claimed.name.token,
-            "queue": claimed.queue,
-            "node": self.holder.node,
-            "worker": f"{self.holder.worker_pid}.{self.holder.worker_start}",
-            "boot_id": self.holder.boot_id,
-            "submitted_at": record.moment(claimed.submitted_at_s),
-            "claimed_at": record.moment(claimed.claimed_at_s),
-            "source": claimed.source,
-            **claimed.taken,
-        }
+        moments = claimed.submitted_at_s, claimed.claimed_at_s
+        return claiming.table(self.claimer, claimed.name, claimed.queue, claimed.source, moments, claimed.taken)
 
     def _bind(self, path: str, source: str) -> None:
         """Note in a new record that one node alone may run its job, now and later: an empty file of the inbox's name."""
@@ -286,7 +283,7 @@ class Spool:
     def _withdraw(self, claimed: Claim) -> None:
         """Remove a record that got no spec."""
         try:
-            remove_unclaimed(claimed.path)
+            claiming.remove_unclaimed(claimed.path)
         except FileNotFoundError:
             self.drop_lease(claimed)  # it was not even made
         except OSError:
@@ -295,20 +292,13 @@ class Spool:
             self.drop_lease(claimed)
 
     def _make_last(self, claimed: Claim) -> None:
-        """Make the claim of a drop last: nothing of the job may start before.
-
-        On a journal all of it is one commit. Where each name lasts by itself, the claim comes first, because it says what
-        the spec was called in the root: by that the one there is known to be the same (a twin) until the root lasts, too.
-        What holds the spec now comes before what it has left. If the power goes earlier, the spec is in the root, or in
-        a record whose claim may be missing, and goes back; nothing was started.
-        """
+        """Make the claim of a drop last: nothing of the job may start before."""
         if not self.sync:
             return
         try:
             if self._claims_last_late:
-                durable.sync_file(os.path.join(claimed.path, layout.CLAIM))
-            durable.sync_all([claimed.path, self.places.running], at_once=self._is_near)
-            durable.sync_directory(os.path.dirname(os.path.join(self.places.root, claimed.source)))
+                claiming.make_claim_last(claimed.path)
+            claiming.make_last(claimed.path, os.path.join(self.places.root, claimed.source), at_once=self._is_near)
         except OSError as error:
             os.close(claimed.lease)  # recovery finds a claim that never started, and puts it back
             raise self.trouble(error) from error
@@ -337,22 +327,6 @@ def open_spool(root: str, holder: claim.Holder | None = None) -> Spool:
     return Spool(root, mark.read(root), holder or claim.Holder())
 
 
-def remove_unclaimed(path: str) -> None:
-    """Remove a record that holds no spec and nothing of a job. Raises: OSError, ENOTEMPTY where it holds more."""
-    for entry in os.listdir(path):
-        if is_of_claimer(entry) or durable.is_temporary(entry):
-            durable.unlink_if_there(os.path.join(path, entry))
-    try:
-        os.rmdir(path)
-    except FileNotFoundError:  # our own call was repeated, and its first answer lost
-        pass
-
-
-def is_of_claimer(entry: str) -> bool:
-    """Tell whether this entry of a record says nothing of a job, only of who claimed it or means to."""
-    return entry in (layout.CLAIM, layout.CANCEL, layout.OWNER) or bool(layout.inbox_node(entry))
-
-
 def spec_status(record_path: str) -> os.stat_result | None:
     """Return what is in the place of a record's spec, links not followed, or None where nothing is."""
     try:
@@ -364,25 +338,3 @@ def spec_status(record_path: str) -> os.stat_result | None:
 def is_plain_file(status: os.stat_result) -> bool:
     """Tell whether this is a regular file."""
     return stat.S_ISREG(status.st_mode)
-
-
-def _make_own(path: str, mode: int) -> None:
-    """Make a directory of a name that only we know; one that is there and empty is our own call, repeated."""
-    try:
-        os.mkdir(path, mode)
-    except FileExistsError:
-        if os.listdir(path):
-            raise
-
-
-def rename_in(source: str, target: str) -> bool:
-    """Rename to a name that only we know; return whether it is ours now. Raises: OSError where nobody can tell."""
-    try:
-        os.rename(source, target)
-    except OSError as error:
-        if os.path.lexists(target):
-            return True
-        if error.errno in (errno.ENOENT, errno.ESTALE):
-            return False
-        raise
-    return True

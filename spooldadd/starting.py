@@ -16,6 +16,7 @@ from spooldadd.crew import Crew
 from spooldadd.errors import ClaimLost, Outdated, SpoolError, TakenBefore
 from spooldadd.launching import Launching, NotQuiet, Refused
 from spooldadd.log import Log
+from spooldadd.offering import Offering
 from spooldadd.plan import Plan
 from spooldadd.queueing import Queueing
 from spooldadd.room import Room
@@ -38,6 +39,7 @@ class Starting:
     room: Room
     crew: Crew
     timers: Timers
+    offering: Offering
 
     def turn(self, is_stopping: Callable[[], bool]) -> None:
         """Start what may run now. Raises: SpoolError, OSError, Outdated."""
@@ -49,11 +51,14 @@ class Starting:
         while self.room.free > 0 and not is_stopping():
             entry = self.queueing.pop(self.room.is_open, self.launching.usage.free)
             if entry is None:
+                if self.offering.take_back():
+                    continue
                 return
             if self.sources.has_changed(entry):
                 self.queueing.take_in(self.sources.look_again(entry), time.monotonic())
                 continue
             self._try_to_start(entry)
+        self.offering.turn(is_stopping)
 
     def _try_to_start(self, entry: Entry) -> None:
         try:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _SURROGATES = range(0xD800, 0xE000)
 _ESCAPED_BYTES = range(0xDC80, 0xDD00)  # what `surrogateescape` makes of the bytes 0x80 to 0xFF
+MOST_KEYS = 256  # ours are fewer; those of specs may be any number
 _BARE_KEY = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
@@ -34,6 +35,12 @@ class _Escapes(dict[int, str]):
 
 _ESCAPES = _Escapes({code: f"\\u{code:04x}" for code in (*range(0x20), 0x7F)})
 _ESCAPES.update({8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"})
+
+
+class Written(str):
+    """The text of a value as it stands in TOML: not quoted again."""
+
+    __slots__ = ()
 
 
 def quote(text: str) -> str:
@@ -55,9 +62,19 @@ def flat(table: Mapping[str, object]) -> str:
     lines = []
     for name, value in table.items():
         if value is not None:
-            write = _WRITERS.get(type(value), _flat_value)  # a look-up: each job writes a hundred values
-            lines.append(f"{name if name.isalpha() and name.isascii() else key(name)} = {write(value)}\n")
+            # Look-ups: each job writes a hundred values, under the same names.
+            write = _WRITERS.get(type(value), _flat_value)
+            lines.append(f"{_keys.get(name) or _noted_key(name)} = {write(value)}\n")
     return "".join(lines)
+
+
+_keys: dict[str, str] = {}
+
+
+def _noted_key(name: str) -> str:
+    if len(_keys) < MOST_KEYS:
+        _keys[name] = key(name)
+    return key(name)
 
 
 def key(name: str) -> str:
@@ -104,6 +121,7 @@ def _moment(value: object) -> str:
 # What nearly every value is. A subclass is none of them, and takes the longer way.
 _WRITERS: dict[type, Callable[[Any], str]] = {
     str: quote,
+    Written: str.__str__,
     int: int.__repr__,
     float: float.__repr__,
     bool: lambda value: "true" if value else "false",

@@ -36,6 +36,7 @@ class Tree:
         "_own_rss_kib",
         "at_most_rss_bytes",
         "cpu_s",
+        "is_empty",
         "is_told_to_stop",
         "is_woken",
         "leaf",
@@ -55,6 +56,7 @@ class Tree:
         self.left = 0  # processes that the main process left behind
         self.is_told_to_stop = False
         self.is_woken = False
+        self.is_empty = False  # no process of the job was left when we looked last
         self._own = os.getpid()
         self._own_rss_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -69,6 +71,7 @@ class Tree:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
+                self.is_empty = True  # nobody but us could make another one
                 return False
             if pid == 0:
                 return True

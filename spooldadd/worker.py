@@ -26,6 +26,7 @@ from spooldadd.launching import Launching
 from spooldadd.log import Log
 from spooldadd.nodes import NodeTaken
 from spooldadd.notifying import Notifying
+from spooldadd.offering import Offering
 from spooldadd.presence import Presence
 from spooldadd.queueing import Queueing
 from spooldadd.remote.courier import Courier
@@ -83,8 +84,10 @@ class Worker:
         self._sources = Sources(the_spool.places, config, self._launching, self._selector, log)
         self._faltering = Faltering(log)
         self._queueing = Queueing(self._sources, self._sharing, self._faltering)
+        offering_to = (self._crew, self._launching, self._queueing, self._sources, self._sharing, self._room)
+        self._offering = Offering(the_spool, config, *offering_to)
         parts = (self._queueing, self._sources, self._sharing, self._launching, self._room, self._crew, self._timers)
-        self._starting = Starting(the_spool, log, *parts)
+        self._starting = Starting(the_spool, log, *parts, self._offering)
         self._presence = Presence(the_spool, config, settings.jobs, self._sharing.rule)
         self._upkeeping = Upkeeping(the_spool, config, log, settings.log_arguments)
         self._courier = Courier(the_spool, config, log, settings.log_arguments)
@@ -109,10 +112,14 @@ class Worker:
             pass
 
     @property
+    def _waiting(self) -> int:
+        return len(self._queueing) + len(self._offering)
+
+    @property
     def summary(self) -> str:
         """What it does, in one line for a person."""
         state = "draining" if self.settings.is_draining else self.state
-        return f"{state} `{self.spool.places.root}`: {len(self._room)} running, {len(self._queueing)} waiting"
+        return f"{state} `{self.spool.places.root}`: {len(self._room)} running, {self._waiting} waiting"
 
     # -- the loop
 
@@ -166,6 +173,7 @@ class Worker:
             self._keep_house()
         self._queueing.take_in(self._sources.examine(now, len(self._queueing.backlog)), now)
         self._queueing.let_due_in(now)
+        self._offering.void(now)
         self._end_trouble()
         if now >= self._timers.beat:
             self._beat(now)
@@ -229,7 +237,7 @@ class Worker:
         if now < timers.trouble:
             return timers.trouble
         times = [self._sources.next_at, timers.beat, timers.recover, self._queueing.next_at(now), self._notifying.next_at]
-        times.append(self._courier.next_at)
+        times += [self._courier.next_at, self._offering.next_at]
         if len(self._adopted):
             times.append(timers.adopted)
         if self._room.has_pause:
@@ -238,6 +246,12 @@ class Worker:
 
     def _hear(self, report: Report) -> None:
         self._room.leave(report.record)
+        if report.following:
+            self._adopted.forget(report.following)
+            self._room.enter(report.following, report.queue)
+        elif report.is_gone and self._offering.has_given(report.channel):
+            self._timers.recover = 0.0  # it may have died while it claimed one of them
+        self._offering.heed(report)
         if report.spare:
             self.spool.spares.append(report.spare)
         self._launching.usage.changed()
@@ -294,7 +308,7 @@ class Worker:
         self._upkeeping.turn(time.time())
         state = "draining" if self.settings.is_draining else self.state
         taken = self._launching.usage.taken
-        self._presence.beat(self._sources, taken, state=state, running=len(self._room), waiting=len(self._queueing))
+        self._presence.beat(self._sources, taken, state=state, running=len(self._room), waiting=self._waiting)
         if self._sharing.look(now, self._queueing.backlog, takes_jobs=state == "serving"):
             self._timers.recover = now
 
@@ -342,7 +356,7 @@ class Worker:
         spares.clear(self.spool.spares, self._launching.work_root)
         self._sources.stop_watching()
         self._presence.leave()
-        self.log.info("worker-stopped", node=self.spool.holder.node, running=running, waiting=len(self._queueing))
+        self.log.info("worker-stopped", node=self.spool.holder.node, running=running, waiting=self._waiting)
 
     # -- saying
 

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from spooldadd import claim, durable, mark, names, record, spool, together
+from spooldadd import claim, claiming, durable, mark, names, record, spool, together
 from spooldadd.errors import ClaimLost, NotASpool, SpoolError, TakenBefore
 from tests.unit.spools import SPEC, Bench, shift
 
@@ -320,6 +320,6 @@ def test_a_spool_that_survives_processes_only_asks_the_disk_for_nothing(tmp_path
 def test_a_record_with_something_in_it_is_not_removed(bench):
     claimed = bench.claim()
     with pytest.raises(OSError, match="not empty"):
-        spool.remove_unclaimed(claimed.path)
+        claiming.remove_unclaimed(claimed.path)
     assert os.path.exists(os.path.join(claimed.path, "spec.toml"))
     let_go(claimed)

@@ -1,0 +1,162 @@
+"""What a worker offers to supervisors that run short jobs, so that they go on without asking. `offered` is the other side.
+
+Only what is claimed in the simplest way: a drop in the root of a spool of this machine, as TOML, whose plan depends on its
+bytes and the configuration alone, in a queue without a width, needing nothing of the node, to be signed by nobody. All
+else is claimed by the worker. Only while no place is free, so nothing is offered to one that another could start at once.
+
+If we die here: an offer is no claim; supervisors see that we are gone, and take none any more.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from spooldadd import claim
+from spooldadd.ahead import Ahead, plan_ahead
+from spooldadd.backlog import Entry
+from spooldadd.config import Config
+from spooldadd.crew import Crew, Report
+from spooldadd.launching import Launching
+from spooldadd.queueing import Queueing
+from spooldadd.room import Room
+from spooldadd.sharing import Sharing
+from spooldadd.sources import Sources
+from spooldadd.spool import Spool
+
+# For how long a supervisor may take an offer: no longer than a pause, a higher priority or a drain may go unheard anyway.
+VALID_S = 0.05
+# After that, and the time that a claim may take, what was not taken goes back in line. Whoever is late then finds it gone.
+GRACE_S = 0.02
+# Jobs longer than this gain nothing.
+SHORT_S = VALID_S / 2
+# How many are offered to one supervisor at most, and how many it has left when it is offered more.
+MOST, FEW = 16, 12
+# A packet holds no more than this of them, with their bytes.
+MOST_BYTES = 16384
+
+
+@dataclass
+class _Offers:
+    """What one supervisor has been offered and has not answered: entries by the names of their records, in order."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    until: float = 0.0  # of the last ones
+
+
+@dataclass
+class Offering:
+    """The offers of one worker."""
+
+    the_spool: Spool
+    config: Config
+    crew: Crew
+    launching: Launching
+    queueing: Queueing
+    sources: Sources
+    sharing: Sharing
+    room: Room
+    _given: dict[int, _Offers] = field(default_factory=dict)
+    _unfit: str = ""  # the key of what came up last and is to be claimed here: nothing that comes after it may overtake it
+
+    def __len__(self) -> int:
+        return sum(len(offers.entries) for offers in self._given.values())
+
+    def has_given(self, channel: int) -> bool:
+        """Tell whether the supervisor at this channel has offers."""
+        return bool(self._given.get(channel, _Offers()).entries)
+
+    @property
+    def next_at(self) -> float:
+        """When an offer is void that nobody has taken, by the monotonic clock."""
+        return min((offers.until + GRACE_S for offers in self._given.values() if offers.entries), default=math.inf)
+
+    def turn(self, is_stopping: Callable[[], bool]) -> None:
+        """Offer what is next in line to supervisors that will soon be done. Raises: OSError."""
+        if not self._is_simple or self.room.free != 0 or is_stopping():
+            return
+        for channel, took_s in self.crew.busy().items():
+            left = self._given.get(channel)
+            count = len(left.entries) if left else 0
+            wanted = min(MOST, int(SHORT_S / max(took_s, 1e-6)))
+            if count <= min(FEW, wanted - 1) and not self._offer(channel, wanted - count):
+                return
+
+    def void(self, now: float) -> None:
+        """Put back in line what was not taken in time. For good: a supervisor that is so slow is offered no more."""
+        for channel, offers in self._given.items():
+            if offers.entries and now >= offers.until + GRACE_S:
+                self._put_back(offers)
+                self.crew.is_slow(channel)
+
+    def take_back(self) -> bool:
+        """Put all back in line, because a place is free; return whether there was any. Who was quicker has it."""
+        has_any = len(self) > 0
+        for offers in self._given.values():
+            self._put_back(offers)
+        return has_any
+
+    def heed(self, report: Report) -> None:
+        """Hear what a supervisor has claimed, and that it has forgotten all where it claimed nothing."""
+        offers = self._given.get(report.channel, _Offers())
+        if not report.following:
+            self._put_back(offers)
+            return
+        if report.following in offers.entries:
+            for name in list(offers.entries):
+                entry = offers.entries.pop(name)
+                if name == report.following:
+                    break
+                self.queueing.add(entry)  # it was passed over: it is not as it was
+        self.queueing.backlog.discard(report.source, is_record=False)  # where it was put back meanwhile
+        self.sources.forget_drop(report.source)
+
+    # -- offering
+
+    @property
+    def _is_simple(self) -> bool:
+        return self.launching.is_simple and self.sharing.spread.is_alone
+
+    def _offer(self, channel: int, count: int) -> bool:
+        """Offer so many to this supervisor; return whether there may be more."""
+        found: list[tuple[Entry, Ahead]] = []
+        size = 0
+        while len(found) < count and size < MOST_BYTES:
+            entry = self.queueing.pop(self.room.is_open, self.launching.usage.free)
+            if entry is None:
+                break
+            ahead = self._ahead(entry)
+            if ahead is None:
+                self._unfit = entry.key
+                self.queueing.add(entry)
+                break
+            found.append((entry, ahead))
+            size += len(ahead.data)
+        until = time.monotonic() + VALID_S
+        if not found or not self.crew.offer(channel, self._said(until, [(entry.key, ahead) for entry, ahead in found])):
+            for entry, _ in found:
+                self.queueing.add(entry)
+            return False
+        offers = self._given.setdefault(channel, _Offers())
+        offers.entries.update((ahead.record, entry) for entry, ahead in found)
+        offers.until = until
+        return entry is not None
+
+    def _ahead(self, entry: Entry) -> Ahead | None:
+        return None if entry.key == self._unfit else plan_ahead(self.the_spool, self.config, self.launching, entry)
+
+    def _said(self, until: float, found: list[tuple[str, Ahead]]) -> dict[str, object]:
+        claimer, group = self.the_spool.claimer, self.crew.control_group
+        offers = []
+        for key, ahead in found:
+            ahead.table["control_group"] = group
+            offers.append((key, ahead.signature, ahead.data, ahead.table))
+        holder = claim.line_of(self.the_spool.holder)
+        return {"until": until, "worker": claimer.worker, "boot_id": claimer.boot_id, "holder": holder, "offers": offers}
+
+    def _put_back(self, offers: _Offers) -> None:
+        for entry in offers.entries.values():
+            self.queueing.add(entry)
+        offers.entries.clear()
