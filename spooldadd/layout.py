@@ -112,14 +112,15 @@ class Layout:
         return os.path.join(self.root, PAUSED), os.path.join(self.root, f"{PAUSED}.{queue}")
 
 
-_last: list[Layout] = []
+_last = [Layout("")]
 
 
 def of(root: str, id: str) -> Layout:
     """Return the paths of this spool: made once for all the attempts of a supervisor, which are of one spool."""
-    if not _last or (_last[0].root, _last[0].id) != (root, id):
-        _last[:] = [Layout(root, id)]
-    return _last[0]
+    last = _last[0]
+    if last.root != root or last.id != id:
+        last = _last[0] = Layout(root, id)
+    return last
 
 
 def inbox(node: str) -> str:

@@ -11,10 +11,6 @@ import time
 
 from spooldadd.tomltext import quote
 
-TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
-if TYPE_CHECKING:
-    from typing import Any
-
 LEVELS = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # the numbers of syslog(3), as journald reads them
 FORMATS = ("plain", "json", "journal")
 EVENTS = frozenset({
@@ -70,15 +66,16 @@ class Log:
             pass  # the terminal or the pipe is gone; the work goes on
 
 
-_second: list[Any] = [None, ""]
+_second: list[tuple[int, str]] = [(-1, "")]
 
 
 def timestamp(at_s: float) -> str:
     """Return seconds since the epoch as RFC 3339 in UTC, with milliseconds."""
     whole = int(at_s // 1)
-    if _second[0] != whole:  # most lines come within the second of the line before
-        _second[:] = [whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))]
-    return f"{_second[1]}.{int((at_s - whole) * 1000):03d}Z"
+    second = _second[0]  # one look: another thread may put its own there
+    if second[0] != whole:  # most lines come within the second of the line before
+        second = _second[0] = whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+    return f"{second[1]}.{int((at_s - whole) * 1000):03d}Z"
 
 
 def _plain(level: str, event: str, fields: dict[str, object]) -> str:

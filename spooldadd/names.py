@@ -86,14 +86,15 @@ def job_name(job: str) -> str:
     return parts[0] if parts else job
 
 
-_last_parsed: list[tuple[str, RecordName | None]] = []
+_last: list[tuple[str, RecordName | None]] = [("", None)]
 
 
 def parse_record_name(text: str) -> RecordName | None:
     """Return the parts of a running record's name, or None where `text` is none."""
-    if not _last_parsed or _last_parsed[0][0] != text:  # whoever asks asks again: a supervisor has one record at a time
-        _last_parsed[:] = [(text, _parsed(text))]
-    return _last_parsed[0][1]
+    last = _last[0]  # one look: another thread may put its own there
+    if last[0] != text:  # whoever asks asks again: a supervisor has one record at a time
+        last = _last[0] = text, _parsed(text)
+    return last[1]
 
 
 def _parsed(text: str) -> RecordName | None:
