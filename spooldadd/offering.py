@@ -148,15 +148,18 @@ class Offering:
         return None if entry.key == self._unfit else plan_ahead(self.the_spool, self.config, self.launching, entry)
 
     def _said(self, until: float, found: list[tuple[str, Ahead]]) -> dict[str, object]:
-        claimer, group = self.the_spool.claimer, self.crew.control_group
-        offers = []
-        for key, ahead in found:
-            ahead.table["control_group"] = group
-            offers.append((key, ahead.signature, ahead.data, ahead.table))
-        holder = claim.line_of(self.the_spool.holder)
-        return {"until": until, "worker": claimer.worker, "boot_id": claimer.boot_id, "holder": holder, "offers": offers}
+        for _, ahead in found:
+            ahead.table["control_group"] = self.crew.control_group
+        return message(self.the_spool, until, found)
 
     def _put_back(self, offers: _Offers) -> None:
         for entry in offers.entries.values():
             self.queueing.add(entry)
         offers.entries.clear()
+
+
+def message(the_spool: Spool, until: float, found: list[tuple[str, Ahead]]) -> dict[str, object]:
+    """Return what `offered` reads: drops by their keys, each with its plan."""
+    claimer, holder = the_spool.claimer, claim.line_of(the_spool.holder)
+    offers = [(key, ahead.signature, ahead.data, ahead.table) for key, ahead in found]
+    return {"until": until, "worker": claimer.worker, "boot_id": claimer.boot_id, "holder": holder, "offers": offers}

@@ -54,14 +54,19 @@ class Reports:
         self._unsaid.clear()
 
 
-def serve(channel: socket.socket, log: Log) -> None:
-    """Take attempts from the channel, one after the other, until the worker closes it."""
+def begin() -> int:
+    """Become a supervisor; return when this process was started (`process.start_ticks`)."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     process.become_subreaper()
     process.set_name(COMM)
     jobprocess.keep_environ()
-    own_start = process.start_ticks(os.getpid()) or 0
+    return process.start_ticks(os.getpid()) or 0
+
+
+def serve(channel: socket.socket, log: Log) -> None:
+    """Take attempts from the channel, one after the other, until the worker closes it."""
+    own_start = begin()
     told: Attempt | None = None
     spares, offered, reports = Spares(), Offered(channel), Reports(channel)
     plan: Plan | None = None

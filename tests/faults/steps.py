@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import marshal
 import os
+import shutil
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from spooldadd import lifecycle, mark, record, supervisor
-from spooldadd.channel import hand_over
+from spooldadd import filing, lifecycle, mark, offering, record, supervisor
+from spooldadd.ahead import plan_ahead
+from spooldadd.attempt import Attempt
+from spooldadd.channel import hand_over, offer
 from spooldadd.launching import Refused
+from spooldadd.offered import Held, Offered
 from spooldadd.plan import to_wire
+from spooldadd.spares import Spares
 from spooldadd.tomltext import flat
 from tests.faults.bench import DEAD_PID, LINE, Bench
 
@@ -66,6 +73,36 @@ def _serve(bench: Bench, plan, lease: int) -> Callable[[], object]:
     os.close(lease)
     ours.shutdown(socket.SHUT_WR)
     return lambda: supervisor.serve(theirs, bench.log)
+
+
+def _go_on(bench: Bench) -> Callable[[], object]:
+    """What a supervisor does that has filed an attempt and was offered a job."""
+    os.environ["LINES"] = str(bench.lines_path)
+    (bench.spool_path / "before.toml").write_text('command = ["true"]\n')
+    launching, entry = bench.launching(), bench.entry("before.toml")
+    claimed = launching.claim(entry)
+    plan, own_start, spares = launching.plan(claimed, entry), supervisor.begin(), Spares()
+    before = Attempt(plan, Held(claimed.lease, plan.record), bench.log, own_start, spares)
+    before.run()
+    (filed,) = (bench.spool_path / "done").iterdir()
+    shutil.rmtree(filed)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ahead = plan_ahead(bench.open(), bench.config, launching, bench.entry())
+    assert ahead is not None
+    said = offering.message(bench.open(), time.monotonic() + 60.0, [(bench.key, ahead)])
+    assert offer(ours, marshal.dumps(said))
+
+    def go_on() -> None:
+        offered = Offered(theirs)
+        following = before.go_on(offered)
+        ours.close()
+        if following is not None:
+            attempt = Attempt(following, before.held, bench.log, own_start, spares)
+            attempt.run()
+            attempt.go_on(offered)
+        spares.drop()
+
+    return go_on
 
 
 def _claim(bench: Bench) -> Callable[[], object]:
@@ -143,7 +180,7 @@ def _leave_result(bench: Bench) -> None:
 
     def finish() -> None:
         step = run_attempt(bench)
-        supervisor.filing.file_record = lambda *_, **__: os._exit(0)
+        filing.file_record = lambda *_, **__: os._exit(0)
         step()
 
     bench.in_fork(finish)
@@ -178,6 +215,8 @@ SCENES = [
     Scene("run-and-file-a-failure", FAILS, run_attempt, frozenset({EXIT, LOST})),
     Scene("run-and-file-for-a-retry", AGAIN, run_attempt, frozenset({SUCCESS, LOST}), runs=frozenset({1, 2})),
     Scene("run-what-may-run-again", RESTARTABLE, run_attempt, ONLY_SUCCESS, runs=frozenset({1, 2})),
+    Scene("go-on-with-what-was-offered", ONCE, _go_on, frozenset({SUCCESS, LOST})),
+    Scene("go-on-with-what-may-run-again", RESTARTABLE, _go_on, ONLY_SUCCESS, runs=frozenset({1, 2})),
     Scene("refuse", INVALID, _refuse, frozenset({INVALID_OUTCOME}), runs=frozenset({0})),
     Scene("put-back", ONCE, _put_back, ONLY_SUCCESS),
     Scene("claim-from-an-inbox", ONCE, _claim, ONLY_SUCCESS, key=IN_INBOX),
