@@ -1,0 +1,206 @@
+"""Supervisors that go on by themselves: each job once, nobody is kept waiting, and a person still has the last word."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from spooldadd import claim, layout, offering
+from spooldadd.ahead import plan_ahead
+from spooldadd.channel import offer
+from spooldadd.offered import Held, Left, Offered
+from tests.faults.bench import Bench
+from tests.faults.chaos import LAUNCHER, SUPERVISOR, name_of
+from tests.faults.steps import ONCE
+from tests.support import Node, processes_of, result_of, until
+
+OLD = "old.20261121T101500Z.bcdfg.1.hjkmn"
+MANY = 300
+
+
+class Scene:
+    """A lease in hand, and a drop that was offered."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.places = bench.open().places
+        lease = os.open(self.places.lock(OLD), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+        assert claim.try_lock(lease)
+        os.write(lease, b'node = "here"\nsupervisor_pid = 1\njob_pid = 1\n' * 9)
+        self.held = Held(lease, OLD)
+        self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.offered = Offered(theirs)
+        self.drop = bench.spool_path / "one.toml"
+
+    def offer(self, valid_s: float = 60.0) -> str:
+        """Offer the drop; return the record that it would become."""
+        ahead = plan_ahead(self.bench.open(), self.bench.config, self.bench.launching(), self.bench.entry())
+        assert ahead is not None
+        said = offering.message(self.bench.open(), time.monotonic() + valid_s, [("one.toml", ahead)])
+        assert offer(self.ours, marshal.dumps(said))
+        return ahead.record
+
+    def claim(self):
+        return self.offered.claim(self.places, self.held)
+
+    def is_untouched(self) -> bool:
+        return os.listdir(self.places.locks) == [f"{OLD}.lock"] and not os.listdir(self.places.running)
+
+
+@pytest.fixture
+def scene():
+    bench = Bench(durability="process")
+    bench.drop(ONCE)
+    scene = Scene(bench)
+    yield scene
+    scene.ours.close()
+    bench.close()
+
+
+def test_what_was_offered_is_claimed_under_the_lease_that_is_held(scene):
+    record = scene.offer()
+    plan = scene.claim()
+    assert plan.record == record == scene.held.record
+    assert os.listdir(scene.places.locks) == [f"{record}.lock"]
+    assert claim.is_held(scene.places, record)
+    holder = claim.read_holder(scene.places, record)
+    assert (holder.node, holder.supervisor_pid, holder.job_pid) == ("here", 0, 0), "what stood there of others is gone"
+    assert not scene.drop.exists()
+    assert (Path(scene.places.running) / record / layout.SPEC).read_text() == ONCE
+    assert scene.claim() is None, "each offer is for once"
+
+
+def test_who_notes_something_after_a_rename_of_its_lease_notes_it_behind_the_claimer(scene):
+    record = scene.offer()
+    scene.claim()
+    os.write(scene.held.lease, b"\nsupervisor_pid = 77\n")
+    assert claim.read_holder(scene.places, record).supervisor_pid == 77
+    assert claim.read_holder(scene.places, record).node == "here"
+
+
+def test_a_drop_that_is_gone_or_is_another_one_now_is_passed_over(scene):
+    scene.offer()
+    scene.bench.drop(ONCE + "# later\n")
+    assert scene.claim() is None
+    assert scene.is_untouched()
+    scene.offer()
+    scene.drop.unlink()
+    assert scene.claim() is None
+    assert scene.is_untouched()
+
+
+def test_bytes_that_were_changed_without_a_trace_do_not_run_as_planned(scene):
+    scene.offer()
+    status = scene.drop.stat()
+    with scene.drop.open("r+") as file:
+        file.write("c0mmand")
+    os.utime(scene.drop, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(Left, match="changed"):
+        scene.claim()
+    os.close(scene.held.lease)
+    scene.bench.recover()
+    assert len(os.listdir(scene.places.waiting)) == 1, "its claim never started, so it is in line again"
+
+
+def test_an_offer_lasts_for_a_moment(scene):
+    scene.offer(valid_s=0.0)
+    assert scene.claim() is None
+    assert scene.is_untouched()
+
+
+def test_nothing_is_claimed_for_a_worker_that_is_gone(scene):
+    scene.offer()
+    scene.ours.close()
+    assert scene.claim() is None
+    assert scene.is_untouched()
+
+
+@pytest.mark.parametrize("spec", [
+    'command = "true"\n[place]\nrequires = { cpus = 1 }\n',
+    'command = "echo {{ job.id }}"\n',
+    'command = "true"\n[python]\nrequirements = []\n',
+    'command = ["true"]\ncomand = 1\n',
+    f'command = "true"\n# {"x" * 3000}\n',
+])  # fmt: skip
+def test_what_is_not_of_the_simplest_kind_is_claimed_by_the_worker(scene, spec):
+    scene.bench.drop(spec)
+    assert plan_ahead(scene.bench.open(), scene.bench.config, scene.bench.launching(), scene.bench.entry()) is None
+
+
+# -- the real programs
+
+
+@pytest.fixture
+def node(tmp_path):
+    node = Node(tmp_path, durability="process")
+    yield node
+    node.close()
+
+
+def line(node: Node) -> str:
+    return f"""command = 'echo "$SPOOLDADD_JOB" >> {node.spool.parent}/lines'\n"""
+
+
+def drop_many(node: Node, count: int, first: int = 0) -> None:
+    for number in range(first, first + count):
+        node.drop(f"job-{number}.toml", line(node))
+
+
+def test_a_long_job_keeps_no_short_one_waiting(node):
+    gate = node.spool.parent / "gate"
+    drop_many(node, 40)
+    node.drop("long.toml", f"command = 'until test -e {gate}; do sleep 0.05; done'\n")
+    drop_many(node, 40, first=40)
+    node.start("--jobs", "2")
+    until(lambda: len(node.records("done")) == 80, "all short ones are done beside the long one")
+    assert node.records("running", "long")
+    gate.touch()
+    node.wait_finished("long")
+
+
+def test_a_pause_is_kept_between_two_jobs_of_one_supervisor(node):
+    drop_many(node, 1500)
+    node.start("--jobs", "2")
+    until(lambda: len(node.records("done")) >= 30, "it is under way")
+    (node.spool / layout.PAUSED).touch()
+    until(lambda: "event=paused" in node.said() and not node.records("running"), "what ran has ended")
+    time.sleep(0.2)  # longer than any offer lasts
+    until(lambda: not node.records("running"), "what was offered before has ended")
+    done = len(node.records("done"))
+    assert done < 1500
+    time.sleep(0.3)
+    assert len(node.records("done")) == done
+    (node.spool / layout.PAUSED).unlink()
+    until(lambda: len(node.records("done")) == 1500, "it goes on")
+
+
+@pytest.mark.parametrize("victim", ["worker", SUPERVISOR, LAUNCHER])
+def test_whoever_is_killed_meanwhile_each_job_runs_once_or_is_called_lost(node, victim):
+    drop_many(node, MANY)
+    worker = node.start("--jobs", "2")
+    for done in (20, 60, 100):
+        until(lambda done=done: len(node.records("done")) >= done, "it is under way")
+        if victim == "worker":
+            worker.kill()
+            worker.wait()
+            worker = node.start("--jobs", "2")
+            continue
+        for pid in processes_of(node.work):
+            if name_of(pid) == victim:
+                os.kill(pid, signal.SIGKILL)
+                break
+    until(lambda: len(node.records("done")) + len(node.records("failed")) == MANY, f"all end\n{node.said()[-3000:]}")
+    ran = Counter((node.spool.parent / "lines").read_text().split())
+    assert all(count == 1 for count in ran.values()), ran.most_common(3)
+    outcomes = {path.name: result_of(path)["outcome"] for path in (*node.records("done"), *node.records("failed"))}
+    assert len({name.split(".")[0] for name in outcomes}) == MANY
+    assert set(outcomes.values()) <= {"success", "lost"}
+    assert {name for name, outcome in outcomes.items() if outcome == "success"} <= set(ran)
+    until(lambda: not node.records("running"), "nothing is left")
