@@ -93,9 +93,12 @@ def _json(level: str, event: str, fields: dict[str, object]) -> str:
 
 
 def _pairs(event: str, fields: dict[str, object]) -> str:
-    words = [f"event={event}"]
-    words += [f"{key}={_plain_value(value)}" for key, value in fields.items() if value is not None]
-    return " ".join(words)
+    line = f"event={event}"
+    for key, value in fields.items():
+        if value is not None:
+            text = _shown.get(value) if type(value) is str else None
+            line += f" {key}={text or _plain_value(value)}"
+    return line
 
 
 _shown: dict[str, str] = {}  # texts as they stand in a line: a job's id, its node and its queue are in several
@@ -103,11 +106,9 @@ _shown: dict[str, str] = {}  # texts as they stand in a line: a job's id, its no
 
 def _plain_value(value: object) -> str:
     if type(value) is str:
-        found = _shown.get(value)
-        if found is None:
-            if len(_shown) >= MOST_SHOWN:
-                _shown.clear()
-            found = _shown[value] = _plain_text(value)
+        if len(_shown) >= MOST_SHOWN:
+            _shown.clear()
+        found = _shown[value] = _plain_text(value)
         return found
     return _plain_text(f"{value:.3f}" if isinstance(value, float) else str(value))
 
