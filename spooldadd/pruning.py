@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from spooldadd import claim, deputy, discarding, retention, spool
+from spooldadd import claim, deputy, discarding, finished, retention, spool
 from spooldadd.account import Account
 from spooldadd.config import Config, load
 from spooldadd.config.keep import Keep
@@ -172,7 +172,7 @@ def _remove_all(scope: Scope, kind: str, paths: list[str]) -> Gone:
     gone = Gone()
     kept: Counter[str] = Counter()
     for path in paths:
-        size_bytes = retention.size_of(path)
+        size_bytes = finished.size_of(path)
         try:
             if not scope.is_dry:
                 remove(path)

@@ -13,6 +13,9 @@ A record goes by one rename into `.spool/trash/`, so no reader sees half of it; 
 was run again between the look and the rename goes back. One process prunes a spool at a time (`.spool/prune.lock`). Where
 locks keep nobody out, two of them rename each record to names of their own, and one of them wins.
 
+How many are too many, and by how many bytes, is found out after each listing, and what is gone when its turn comes counts as
+removed: it runs again, or somebody else removed it. Otherwise one that may stay would go in its stead.
+
 If we die here: what is in `.spool/trash/` is removed by the next one that prunes; everything else is whole.
 """
 
@@ -20,7 +23,6 @@ from __future__ import annotations
 
 import datetime
 import errno
-import heapq
 import os
 import time
 from collections import Counter
@@ -29,7 +31,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from spooldadd import durable, layout, locking, names, workdir
-from spooldadd.inspect import tables
+from spooldadd.finished import Seen, look, oldest, records, size_of
 from spooldadd.layout import Layout
 
 TRASH, LOCK = "trash", "prune.lock"
@@ -37,6 +39,8 @@ TRASH, LOCK = "trash", "prune.lock"
 BATCH = 50_000
 # Records whose renames are made last together: each fsync takes as long as removing a few of them.
 CHUNK = 200
+# So many are too many until the first listing has been counted: enough to make it.
+UNKNOWN = 1
 # The time in an id is the drop's, to the second, and by the clock of the machine that claimed it.
 STAMP_SLACK_S = 1.0
 HELD, UNTOLD, NOT_UPLOADED, CHANGED, STUCK = "held", "mail-unsent", "not-uploaded", "changed", "in-trouble"
@@ -162,8 +166,7 @@ class Pruner:
         """Remove what is to go, successful records first; with `is_dry` only say what would. Raises: OSError."""
         if not is_dry:
             self.empty_trash()
-        if self._bounds.size_bytes is not None:
-            self._excess_bytes = self._size_of_all() - self._bounds.size_bytes
+        self._excess_bytes = 0 if self._bounds.size_bytes is None else UNKNOWN
         for state in (layout.DONE, layout.FAILED):
             self._prune(state, telling, is_dry=is_dry)
         return self.tally
@@ -181,27 +184,40 @@ class Pruner:
     # -- walking
 
     def _prune(self, state: str, telling: Telling, *, is_dry: bool) -> None:
-        surplus = self._surplus(state)
-        after = ("", "")
         directory = self._places.state_directory(state)
-        while (until := self._until(state, surplus)) and (batch := _oldest(directory, after, until)):
+        after, before = ("", ""), self.tally.removed
+        surplus = 0 if self._bounds.count(state) is None else UNKNOWN
+        while until := self._until(state, surplus):
+            batch, total = oldest(directory, BATCH, after, until)
+            if not batch:
+                return
+            surplus = self._surplus(state, total) - (self.tally.removed - before if is_dry else 0)
+            self._measure(is_dry=is_dry)
+            if self._until(state, surplus) < until:
+                continue  # none is too many: only the old ones are meant
             after = batch[-1]
             untold = self._untold()  # after the listing: word is left before a record is filed
             for start in range(0, len(batch), CHUNK):
-                doomed = self._doomed(state, [name for _, name in batch[start : start + CHUNK]], surplus, untold)
-                surplus -= len(doomed)
+                chunk = [name for _, name in batch[start : start + CHUNK]]
+                doomed, surplus = self._doomed(state, chunk, surplus, untold)
                 self._remove(state, doomed, telling, is_dry=is_dry)
                 telling.progress(self.tally)
 
-    def _surplus(self, state: str) -> int:
-        """Return how many records are too many."""
+    def _surplus(self, state: str, total: int) -> int:
+        """Return how many records are too many; `total` were listed."""
         most = self._bounds.count(state)
         if most is None:
             return 0
         if not self._bounds.only_queue:
-            return sum(1 for _ in _records(self._places.state_directory(state))) - most
+            return total - most
         directory = self._places.state_directory(state)
-        return sum(1 for name in _records(directory) if self._is_meant(os.path.join(directory, name))) - most
+        return sum(1 for name in records(directory) if self._is_meant(os.path.join(directory, name))) - most
+
+    def _measure(self, *, is_dry: bool) -> None:
+        """Find out anew how many bytes are too many, unless none were."""
+        if self._excess_bytes > 0 and self._bounds.size_bytes is not None:
+            shown = self.tally.freed_bytes if is_dry else 0
+            self._excess_bytes = self._size_of_all() - self._bounds.size_bytes - shown
 
     def _until(self, state: str, surplus: int) -> str:
         """Return the time in an id beyond which no record can be meant; empty where none is meant at all."""
@@ -213,31 +229,43 @@ class Pruner:
         moment = datetime.datetime.fromtimestamp(max(0.0, self._now_s - age + STAMP_SLACK_S), datetime.UTC)
         return moment.strftime("%Y%m%dT%H%M%SZ")
 
-    def _doomed(self, state: str, batch: list[str], surplus: int, untold: frozenset[str]) -> list[tuple[str, _Seen]]:
-        found: list[tuple[str, _Seen]] = []
-        for name in batch:
+    def _doomed(
+        self, state: str, chunk: list[str], surplus: int, untold: frozenset[str]
+    ) -> tuple[list[tuple[str, Seen]], int]:
+        """Return those of the chunk that go, and how many are still too many then."""
+        found: list[tuple[str, Seen]] = []
+        for name in chunk:
             self.tally.looked += 1
             path = os.path.join(self._places.state_directory(state), name)
-            seen = _look(path)
+            seen = look(path)
+            if seen is None and not os.path.lexists(path):  # of another queue, perhaps: rather one too few goes
+                surplus -= 1
+                self._reckon(path)
             if seen is None or (self._bounds.only_queue and seen.queue != self._bounds.only_queue):
                 continue
-            is_surplus = len(found) < surplus or self._excess_bytes > 0
-            if not is_surplus and not self._is_old(state, seen):
+            if surplus <= 0 and self._excess_bytes <= 0 and not self._is_old(state, seen):
                 continue
             why = self._kept_for(path, state, name, untold)
             if why:
                 self.tally.kept[why] += 1
                 continue
-            if self._excess_bytes > 0:
-                self._excess_bytes -= size_of(path)
+            surplus -= 1
+            self._reckon(path)
             found.append((name, seen))
-        return found
+        return found, surplus
+
+    def _reckon(self, path: str) -> None:
+        """Take this record's bytes off those that are too many. Of one that is gone nobody knows how many they were."""
+        if self._excess_bytes > 0:
+            self._excess_bytes -= size_of(path)
+            if not os.path.lexists(path):
+                self._excess_bytes = 0  # the next prune goes on; this one might remove what may stay
 
     def _is_meant(self, path: str) -> bool:
-        seen = _look(path)
+        seen = look(path)
         return seen is not None and seen.queue == self._bounds.only_queue
 
-    def _is_old(self, state: str, seen: _Seen) -> bool:
+    def _is_old(self, state: str, seen: Seen) -> bool:
         age = self._bounds.age(state, seen.queue)
         return age is not None and self._now_s - seen.ended_s >= age
 
@@ -259,11 +287,11 @@ class Pruner:
 
     def _size_of_all(self) -> int:
         directories = [self._places.state_directory(state) for state in (layout.DONE, layout.FAILED)]
-        return sum(size_of(os.path.join(directory, name)) for directory in directories for name in _records(directory))
+        return sum(size_of(os.path.join(directory, name)) for directory in directories for name in records(directory))
 
     # -- removing
 
-    def _remove(self, state: str, doomed: list[tuple[str, _Seen]], telling: Telling, *, is_dry: bool) -> None:
+    def _remove(self, state: str, doomed: list[tuple[str, Seen]], telling: Telling, *, is_dry: bool) -> None:
         if not doomed:
             return
         directory = self._places.state_directory(state)
@@ -283,7 +311,7 @@ class Pruner:
             self._delete(target, is_counted=True)
             telling.gone(state, name)
 
-    def _put_aside(self, directory: str, name: str, seen: _Seen, trash: str) -> str:
+    def _put_aside(self, directory: str, name: str, seen: Seen, trash: str) -> str:
         """Move a record out; return where it is now, empty where it is not the one that we looked at any more."""
         source, target = os.path.join(directory, name), os.path.join(trash, f"{name}.{names.random_part()}")
         try:
@@ -292,7 +320,7 @@ class Pruner:
             if error.errno not in (errno.ENOENT, errno.ESTALE):
                 raise
             return ""
-        now = _look(target)
+        now = look(target)
         if now is not None and now.result == seen.result and not os.path.lexists(os.path.join(target, layout.HOLD)):
             return target
         durable.rename_new(target, source)  # it ran again, or a person has just held it
@@ -313,73 +341,7 @@ class Pruner:
             self.tally.freed_bytes += size_bytes
 
 
-# -- what a record looks like
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What tells one end of a job from another."""
-
-    ended_s: float
-    queue: str
-    result: tuple[int, int, int]
-
-
-def _look(path: str) -> _Seen | None:
-    """Return how a record ended; None where it is no directory, or gone."""
-    try:
-        status = os.lstat(os.path.join(path, layout.RESULT))
-        seen = (status.st_ino, status.st_mtime_ns, status.st_size)
-    except NotADirectoryError:
-        return None
-    except OSError:
-        seen = (0, 0, 0)
-    table = tables.read(os.path.join(path, layout.RESULT)) or {}
-    ended_at = table.get("finished_at")
-    if isinstance(ended_at, datetime.datetime):
-        ended_s = (ended_at if ended_at.tzinfo else ended_at.replace(tzinfo=datetime.UTC)).timestamp()
-    else:  # damaged, or moved here by a person: since its last change
-        try:
-            status = os.lstat(path)
-        except OSError:
-            return None
-        ended_s = max(status.st_ctime, status.st_mtime)
-    return _Seen(ended_s, str(table.get("queue", "default")), seen)
-
-
-def _records(directory: str) -> Iterator[str]:
-    """Yield the names of records, in no order. By the places of the dots first: the full check is slow."""
-    try:
-        entries = os.scandir(directory)
-    except FileNotFoundError:
-        return
-    with entries:
-        for entry in entries:
-            name = entry.name
-            if name[-7:-5] == "Z." and name[-23:-22] == "." and name[0] != "." and names.parse_job_id(name):
-                yield name
-
-
-def _oldest(directory: str, after: tuple[str, str], until: str) -> list[tuple[str, str]]:
-    """Return the next batch of records by the time in their ids, none later than `until`."""
-    keys = ((name[-22:-6], name) for name in _records(directory))
-    return heapq.nsmallest(BATCH, (key for key in keys if after < key and key[0] <= until))
-
-
-def size_of(path: str) -> int:
-    """Return the bytes in a directory's files; links are not followed."""
-    total, todo = 0, [path]
-    while todo:
-        try:
-            with os.scandir(todo.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(entry.path)
-                    else:
-                        total += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            continue
-    return total
+# -- on disk
 
 
 def _names(directory: str) -> list[str]:
