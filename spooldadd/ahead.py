@@ -17,7 +17,9 @@ from spooldadd.launching import FAULTS, Launching
 from spooldadd.mail.wishes import lacks_transport
 from spooldadd.placement import NOTHING
 from spooldadd.plan import to_table
+from spooldadd.reading import Unreadable, read
 from spooldadd.spec import InvalidSpec
+from spooldadd.spec.plain import is_plain
 from spooldadd.spool import Claim, Spool
 
 # A plan goes with the bytes of its spec to a supervisor, several in one packet.
@@ -60,6 +62,11 @@ def _new_table(config: Config, launching: Launching, came: tuple[Claim, intake.L
     """Return the plan of bytes that were not planned ahead before; None where more goes into it than these bytes."""
     claimed, found, path = came
     data = found.data or b""
+    plain = None if launching.notices.is_on else _plain(data)  # who is told of a job depends on its name and its queue
+    if plain is not None:
+        shaped = launching.repeats.of_shape(plain, claimed, launching.work_root)
+        if shaped is not None:
+            return shaped if shaped["queue"] == claimed.queue else None
     try:
         spec, plan = launching.planned(claimed, found, path, None)
     except (InvalidSpec, *FAULTS):
@@ -68,6 +75,17 @@ def _new_table(config: Config, launching: Launching, came: tuple[Claim, intake.L
         return None
     launching.complete(plan, spec)
     table = to_table(plan)
+    if plain is not None:
+        launching.repeats.keep_shape(plain, table)
     if not plan.telling.on and lacks_transport(config, spec) is None:
         launching.repeats.keep_table(data, table)
     return table
+
+
+def _plain(data: bytes) -> dict[str, object] | None:
+    """Return the data of a spec that is right without the models, or None."""
+    try:
+        _, table = read(data, "", max_bytes=MOST_BYTES)
+    except Unreadable:
+        return None
+    return table if is_plain(table) else None

@@ -10,8 +10,10 @@ Nothing is held here that cannot be read again.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from spooldadd import names
+from spooldadd.bounds import DEFAULT_QUEUE
 from spooldadd.plan import Plan
 from spooldadd.planning import NO_SANDBOX, gpu_environ
 from spooldadd.spec import Spec
@@ -20,6 +22,8 @@ from spooldadd.spool import Claim
 
 # So that the memory that they take is bounded: at most 64 times 16 KiB of text, and as much again for what it says.
 MOST, MOST_BYTES = 64, 16384
+# What differs from job to job, and goes into a plan as it is or not at all.
+_FREE = frozenset({"name", "queue", "command", "env", "stdin", "priority", "vars"})
 
 
 class Repeats:
@@ -28,6 +32,7 @@ class Repeats:
     def __init__(self) -> None:
         self._kept: dict[bytes, tuple[Spec, Plan]] = {}
         self._tables: dict[bytes, dict[str, object]] = {}
+        self._shapes: dict[str, dict[str, object]] = {}
 
     def find(self, data: bytes, claimed: Claim, work_root: str) -> tuple[Spec, Plan] | None:
         """Return the spec and its plan for this claim, where these very bytes were seen before."""
@@ -72,6 +77,32 @@ class Repeats:
         """Keep the table of a plan that is kept, and that says nothing of its job but what `table` replaces."""
         self._tables[data] = table
 
+    def of_shape(self, spec: Mapping[str, object], claimed: Claim, work_root: str) -> dict[str, object] | None:
+        """Return the plan of a plain spec as a table, where one was kept that asks for the same but for what it runs."""
+        kept = self._shapes.get(_shape(spec))
+        if kept is None:
+            return None
+        command, work_dir = spec["command"], os.path.join(work_root, claimed.record)
+        return {
+            **kept,
+            "name": spec.get("name") or names.job_name(claimed.job),
+            "queue": spec.get("queue", DEFAULT_QUEUE),
+            "command": ["/bin/sh", "-c", command] if isinstance(command, str) else command,
+            "environ": spec.get("env", {}),
+            "stdin": str(spec.get("stdin", "")).encode(),
+            "record": claimed.record,
+            "job": claimed.job,
+            "submitted_at_s": claimed.submitted_at_s,
+            "work_dir": work_dir,
+            "work_top": work_dir,
+        }
+
+    def keep_shape(self, spec: Mapping[str, object], table: dict[str, object]) -> None:
+        """Keep the table of the plan of a plain spec for all that ask for the same but for what `of_shape` replaces."""
+        if len(self._shapes) >= MOST:
+            self._shapes.clear()
+        self._shapes[_shape(spec)] = table
+
     def keep(self, data: bytes, spec: Spec, plan: Plan) -> None:
         """Keep a plan that was made of these bytes, if it may serve for others."""
         if len(data) > MOST_BYTES or not _is_plain(spec, plan):
@@ -80,6 +111,11 @@ class Repeats:
             self._kept.clear()
             self._tables.clear()
         self._kept[data] = spec, plan
+
+
+def _shape(spec: Mapping[str, object]) -> str:
+    """Return what a plain spec asks for beside what it runs: its limits, its further attempts, how it prints."""
+    return repr([(key, spec[key]) for key in sorted(spec.keys() - _FREE)])
 
 
 def _is_plain(spec: Spec, plan: Plan) -> bool:

@@ -1,0 +1,85 @@
+"""What is planned before it is claimed is what its claim would have planned."""
+
+from __future__ import annotations
+
+import marshal
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from spooldadd import intake, plan
+from spooldadd.ahead import plan_ahead
+from spooldadd.config import Config
+from spooldadd.launching import Launching
+from spooldadd.log import Log
+from spooldadd.spec.plain import is_plain
+from spooldadd.tomltext import dumps
+from tests.unit.spools import Bench
+from tests.unit.test_spec_plain import COMMANDS, TABLES
+
+DIFFERS = {"record", "job", "claimed_at_s", "submitted_at_s", "work_dir", "work_top", "name"}
+
+
+class Node:
+    """A launching of its own, with a drop."""
+
+    def __init__(self, bench: Bench, tmp_path) -> None:
+        self.bench = bench
+        self.config = Config(node="here", work_dir=str(tmp_path / "work"), cache_dir=str(tmp_path / "cache"))
+        self.launching = Launching(bench.spool, self.config, Log(level="error"))
+
+    def entry(self, text: str):
+        path = self.bench.drop("a.toml", text)
+        found = intake.look(str(path))
+        assert found is not None
+        return self.launching.entry_of(intake._drop("a.toml", found))
+
+    def ahead(self, text: str):
+        return plan_ahead(self.bench.spool, self.config, self.launching, self.entry(text))
+
+    def claimed(self, text: str) -> dict[str, object]:
+        entry = self.entry(text)
+        claimed = self.launching.claim(entry)
+        made = self.launching.plan(claimed, entry)
+        os.close(claimed.lease)
+        return marshal.loads(plan.to_wire(made))
+
+
+@pytest.fixture
+def node(tmp_path):
+    return Node(Bench(tmp_path), tmp_path)
+
+
+def same(table: dict[str, object]) -> dict[str, object]:
+    """What of a plan does not name its job."""
+    made = plan.from_table(dict(table))
+    return {key: value for key, value in marshal.loads(plan.to_wire(made)).items() if key not in DIFFERS}
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(TABLES, COMMANDS)
+def test_a_plan_made_of_another_of_its_shape_is_what_its_claim_would_plan(node, table, command):
+    table = {**table, "command": command}
+    if not is_plain(table):
+        return
+    first = node.ahead(dumps({**table, "command": "another", "env": {"B": "2"}, "stdin": "other"}))
+    if first is None:
+        return  # too long, or due later
+    found = node.ahead(dumps(table))
+    assert found is not None
+    expected = node.claimed(dumps(table))
+    assert same(found.table) == same(expected)
+    assert found.table["name"] == expected["name"]
+
+
+def test_specs_that_all_differ_are_read_by_the_models_once(node, monkeypatch):
+    texts = [f'command = ["echo", "{number}"]\nname = "n{number}"\n[limits]\ntimeout = "3s"\n' for number in range(5)]
+    assert node.ahead(texts[0]) is not None
+    monkeypatch.setattr(node.launching, "planned", None)  # whoever calls it gets no plan
+    for number, text in enumerate(texts[1:], 1):
+        found = node.ahead(text)
+        assert found is not None
+        assert found.table["command"] == ["echo", str(number)]
+        assert found.table["name"] == f"n{number}"
+    assert node.ahead(texts[0].replace("3s", "4s")) is None, "this is another shape"
