@@ -9,6 +9,7 @@ from tests.bench import bare, place
 from tests.bench.measure import Row, interleaved, ratio
 
 WIDTH = 2
+DIFFERENT = 'command = ["/bin/true", "{number}"]\nname = "number-{number}"\n'
 
 
 def rows(jobs: int, rounds: int, directory: str | None) -> list[Row]:
@@ -25,6 +26,7 @@ def rows(jobs: int, rounds: int, directory: str | None) -> list[Row]:
         "bare": lambda: bare.rate(jobs, WIDTH),
         "process": lambda: ours("process"),
         "power": lambda: ours("power"),
+        "different": lambda: served(jobs, "process", directory, DIFFERENT)[0],
     }
     found = interleaved(kinds, rounds)
     bare_cost_s = bare.cpu_s(jobs, WIDTH)
@@ -33,6 +35,7 @@ def rows(jobs: int, rounds: int, directory: str | None) -> list[Row]:
         Row("bare posix_spawn loop, two at a time", middle, "jobs/s"),
         Row("throughput, durability process, against bare", ratio(found, "process", "bare"), "x", 0.9, at_least=True),
         Row("throughput, durability power, against process", ratio(found, "power", "process"), "x", 0.6, at_least=True),
+        Row("throughput, every spec another, against all the same", ratio(found, "different", "process"), "x"),
         Row("CPU beyond the job's own, against a bare spawn", min(costs) / bare_cost_s, "x", 1.0),
         Row("bare spawn, CPU", bare_cost_s * 1e3, "ms"),
     ]

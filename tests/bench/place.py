@@ -34,10 +34,10 @@ def spool(durability: str, directory: str | None) -> Iterator[Node]:
 
 
 def fill(node: Node, jobs: int, text: str = SPEC) -> None:
-    """Drop that many specs, each by a rename, as a submitter does."""
+    """Drop that many specs, each by a rename, as a submitter does; `{number}` in the text is which it is."""
     for number in range(jobs):
         temporary = node.spool / ".part"
-        temporary.write_text(text)
+        temporary.write_text(text.replace("{number}", str(number)))
         temporary.rename(node.spool / f"job-{number}.toml")
 
 
