@@ -46,7 +46,6 @@ RETRY_S, RETRY_MAX_S = 0.5, 30.0
 # What the node does to every job alike, and what passes: no reason to call one of them failed.
 NODE_TROUBLES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 BIRTHS = process.Births()
-OUT_OF_MEMORY = process.OutOfMemory()
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
@@ -181,7 +180,7 @@ class Attempt:
             return self._conclude(built.outcome, built.sentence, ending)
         self.plan.environ |= built.environ
         self.built = built
-        ending.oom_kills = OUT_OF_MEMORY.kills()
+        ending.oom_kills = jobprocess.OUT_OF_MEMORY.kills()
         leaf = cgroup.of_plan(self.plan, self.log)
         try:
             return self._run_command(logs, ending, leaf)

@@ -20,6 +20,7 @@ TYPE_CHECKING = False  # not from `typing`: that import alone would cost the lau
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+OUT_OF_MEMORY = process.OutOfMemory()
 _kept: dict[str, str] = {}
 
 
@@ -116,7 +117,7 @@ def watch(
     ending.max_rss_bytes, ending.at_most_rss_bytes = tree.max_rss_bytes, tree.at_most_rss_bytes
     ending.note_group(leaf)
     ending.stopped = tree.is_told_to_stop
-    ending.oom_kills = process.out_of_memory_kills() - ending.oom_kills if _is_killed(ending.status) else 0
+    ending.oom_kills = OUT_OF_MEMORY.kills(is_asked_anew=True) - ending.oom_kills if _is_killed(ending.status) else 0
 
 
 def _is_killed(status: int | None) -> bool:

@@ -165,20 +165,23 @@ def out_of_memory_kills() -> int:
 
 
 class OutOfMemory:
-    """The kernel's count of processes that it killed for lack of memory, as of a moment ago: to read it takes 50 us."""
+    """The kernel's count of processes that it killed for lack of memory, as of a moment ago: to read it takes 50 us.
+
+    So a job that is killed by hand within that moment of another job's end for lack of memory is taken for one of these.
+    """
 
     __slots__ = ("_count", "_until")
 
-    FRESH_S = 0.5  # a job that is killed by hand so soon after another was for lack of memory is taken for one of these
+    FRESH_S = 0.05
 
     def __init__(self) -> None:
         self._count = 0
         self._until = 0.0
 
-    def kills(self) -> int:
-        """Return the count, no older than that."""
+    def kills(self, *, is_asked_anew: bool = False) -> int:
+        """Return the count, no older than that; or as it is now."""
         now = time.monotonic()
-        if now >= self._until:
+        if is_asked_anew or now >= self._until:
             self._count, self._until = out_of_memory_kills(), now + self.FRESH_S
         return self._count
 
