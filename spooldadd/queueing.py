@@ -36,11 +36,12 @@ class Queueing:
             if until > now:
                 self._put_off.add(entry, until)
             else:
-                self.add(entry)
+                self.backlog.add(entry, time.time())
 
     def add(self, entry: Entry) -> None:
-        """Queue an entry at once."""
-        self.backlog.add(entry, time.time())
+        """Queue an entry that may have been out of line for a while, unless it is claimed or gone meanwhile."""
+        if self._sources.knows(entry):
+            self.backlog.add(entry, time.time())
 
     def put_off(self, entry: Entry, until: float) -> None:
         """Keep an entry that could not be claimed until then."""
@@ -49,8 +50,7 @@ class Queueing:
     def let_due_in(self, now: float) -> None:
         """Queue what was put off or left to others until now. What others have claimed meanwhile is no loss: it is gone."""
         for entry in [*self._put_off.due(now), *self._sharing.spread.ripe(now)]:
-            if self._sources.knows(entry):
-                self.add(entry)
+            self.add(entry)
 
     def forget_gone(self) -> None:
         """After a scan: drop what it did not find any more."""

@@ -156,6 +156,7 @@ class Sources:
 
     def forget_drop(self, key: str) -> None:
         """This drop was claimed."""
+        self._claimed_at = time.monotonic()
         self._intake_of(key).forget(key)
 
     def doubt(self, entry: Entry, now: float) -> None:
