@@ -16,6 +16,7 @@ import time
 from spooldadd import (
     building,
     cgroup,
+    claiming,
     durable,
     fence,
     filing,
@@ -31,7 +32,7 @@ from spooldadd import (
     together,  # noqa: F401  `durable` asks for it late, and nothing is imported here after the fork
     workdir,
 )
-from spooldadd.ending import Ending, add_to_log, cut_logs, exit_fields, judge
+from spooldadd.ending import Ending, add_to_log, cut_logs, exit_fields, header, judge, open_logs
 from spooldadd.errors import ClaimLost, SpoolError
 from spooldadd.guard import CLAIM_LOST, Eye, Verdict, nothing
 from spooldadd.handover import Handover
@@ -71,6 +72,7 @@ class Attempt:
         self.place = place.of(plan, spares)
         self.built = building.Built()
         self.is_told = False
+        self.filed = ""  # where its record is now
         self.spares = spares
         self.spare_lock = ""
         self.is_tidy = False  # the job has ended by itself, and left no process that could hold the lease
@@ -82,7 +84,10 @@ class Attempt:
         self.started = time.monotonic()
 
     def run(self) -> dict[str, object]:
-        """Run the job, write its result, file it; return what the worker wants to know. To be followed by `go_on`."""
+        """Run the job, write its result, file it; return what the worker wants to know.
+
+        To be followed by `go_on`, and only then to be said.
+        """
         result = self.result
         state = CLAIM_LOST
         try:
@@ -97,22 +102,59 @@ class Attempt:
     def go_on(self, offered: Offered) -> Plan | None:
         """Claim the next job under our lease, where one is offered, or let go of the lease; then clean up."""
         plan = self.plan
-        following: Plan | None = None
+        following = None
         try:
-            # Only on a spool of this machine alone, and where no other process can hold the lease when the next job has it.
-            if self.is_tidy and not (plan.is_shared or plan.is_far or plan.account or self.handover.is_beside):
-                following = offered.claim(self.places, self.held)
+            following = self._claim_next(offered)
             if following is None:
                 self._let_go()
             else:
                 self._say_claimed(following, offered.source)
-        except Left as error:
+        except (Left, ClaimLost) as error:
             durable.close(self.lease)
             self.log.info("claim-lost", job=plan.job, reason=str(error), then="recovery puts it right")
         if following is None:
             offered.forget()
         self._clean_up(self.result, is_followed=following is not None)
         return following
+
+    def _claim_next(self, offered: Offered) -> Plan | None:
+        """Claim what is offered; that we no longer run, and that it is claimed, lasts before either is said or it starts.
+
+        Raises: Left where the claim is not as it has to be; ClaimLost where the spool was deleted.
+        """
+        plan, following, left = self.plan, None, None
+        # Only on a spool of this machine alone, and where no other process can hold the lease when the next job has it.
+        if self.is_tidy and not (plan.is_shared or plan.is_far or plan.account or self.handover.is_beside):
+            try:
+                following = offered.claim(self.places, self.held)
+            except Left as error:
+                left = error
+        if self.filed and plan.sync:
+            left = self._make_last(following, offered.source) or left
+        if self.filed:
+            self._say_filed(self.result)
+        if left is not None:
+            raise left
+        return following
+
+    def _make_last(self, following: Plan | None, source: str) -> Left | None:
+        """Make the next claim last, and with it `running/`, which our record has left. Where there is none, that alone.
+
+        Not before our record's new name lasts (`run`): without a journal, ext4 writes `running/` with `claim.toml`. Return
+        why the claim may not last. Raises: ClaimLost.
+        """
+        left: Left | None = None
+        if following is not None:
+            try:
+                record_path = os.path.join(self.places.running, following.record)
+                claiming.make_claim_last(record_path)
+                claiming.make_last(record_path, os.path.join(self.places.root, source), at_once=True)
+            except OSError as error:
+                left = Left(str(error))
+            else:
+                return None
+        self._persist("filing-waits", lambda: filing.make_old_name_last(self.places, self.filed))
+        return left
 
     def going_on(self, plan: Plan | None, source: str) -> dict[str, object]:
         """Return what the worker wants to know of how we go on."""
@@ -159,9 +201,8 @@ class Attempt:
             self._persist("spool-trouble", self._make_work_dir)
         except workdir.CannotMake as error:
             return self._conclude(lifecycle.BUILD, str(error), Ending())
-        logs = self._persist("spool-trouble", self._open_logs)
-        plan = self.plan
-        names = self._log_names()
+        plan, names = self.plan, self._log_names()
+        logs = self._persist("spool-trouble", lambda: open_logs(self.record, names, self.place.hand_over))
         self.eye = fence.eye_of(self.places, plan.record, names, self.deletion, is_shared=plan.is_shared, is_far=plan.is_far)
         self.eye.on_wait = self.on_wait
         try:
@@ -249,19 +290,6 @@ class Attempt:
                 raise SpoolError(sentence) from error
             raise workdir.CannotMake(sentence) from error
 
-    def _open_logs(self) -> tuple[int, int]:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        fds: list[int] = []
-        try:
-            for name in self._log_names():
-                fds.append(os.open(os.path.join(self.record, name), flags, 0o644))
-            self.place.hand_over(tuple(fds))
-        except OSError:
-            for fd in fds:
-                os.close(fd)
-            raise
-        return fds[0], fds[-1]
-
     def _log_names(self) -> tuple[str, ...]:
         return (layout.STDOUT_LOG, layout.STDERR_LOG) if self.plan.split_output else (layout.OUTPUT_LOG,)
 
@@ -272,8 +300,7 @@ class Attempt:
         if outcome != lifecycle.SUCCESS and durable.is_listed(os.path.join(self.record, layout.CANCEL)):
             outcome, sentence = lifecycle.CANCELLED, "it was cancelled while it ran"  # it ended by itself a moment before
         decision = lifecycle.decide(outcome, plan.attempt, plan.policy, random.random())
-        result = header(plan, decision.state, outcome, kit.hide(plan, sentence))
-        result |= exit_fields(ending.status)
+        result = header(plan, decision.state, outcome, kit.hide(plan, sentence)) | exit_fields(ending.status)
         result |= {
             "submitted_at": record.written(plan.submitted_at_s),
             "claimed_at": record.written(plan.claimed_at_s),
@@ -306,12 +333,13 @@ class Attempt:
         return kept
 
     def _write_and_file(self, result: dict[str, object]) -> str:
-        state = str(result["state"])
+        plan, state = self.plan, str(result["state"])
         self._persist("filing-waits", lambda: self._write_result(result))
-        if notice.is_wanted(self.plan.telling, result):
+        if notice.is_wanted(plan.telling, result):
             self.is_told = self._persist("filing-waits", lambda: self._leave_notice(state))
-        self._persist("filing-waits", lambda: filing.file_record(self.places, self.plan.record, state, sync=self.plan.sync))
-        self._say_filed(result)
+        self.filed = self._persist("filing-waits", lambda: filing.file_record(self.places, plan.record, state, sync=False))
+        if plan.sync:
+            self._persist("filing-waits", lambda: filing.make_new_name_last(self.filed))
         return state
 
     def _leave_notice(self, state: str) -> bool:
@@ -330,8 +358,7 @@ class Attempt:
 
     def _write_result(self, result: dict[str, object]) -> None:
         if self.plan.sync:
-            at_once = not self.plan.is_far
-            lost = record.write_last_result(self.record, result, self._log_names(), at_once=at_once)
+            lost = record.write_last_result(self.record, result, self._log_names(), at_once=not self.plan.is_far)
             if not lost:
                 return
             for name in lost:
@@ -370,19 +397,3 @@ class Attempt:
         except OSError as error:
             if error.errno != errno.ENOENT:
                 self.log.warning("work-dir-removed", job=self.plan.job, error=str(error), then="left for the worker")
-
-
-def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, object]:
-    """Return the first fields of a result, in the order in which a person reads them."""
-    return {
-        "job": plan.job,
-        "name": plan.name,
-        "queue": plan.queue,
-        "state": state,
-        "outcome": outcome,
-        "reason": reason,
-        "attempt": plan.attempt,
-        "node": plan.node,
-        **({"owner": plan.owner} if plan.owner else {}),
-        **({"signed_by": plan.signed_by} if plan.signed_by else {}),
-    }

@@ -159,8 +159,10 @@ def write_beside(path: str, data: bytes, others: Sequence[str], *, at_once: bool
     """Do as `write` does with `sync`; before the file is put in place, other files are made last beside it.
 
     Return those of which the disk lost something: then nothing was put in place. It is told once: the kernel forgets it, and
-    a second call would say that all is well. Source: fsync(2). What is no file there is passed over. Raises: OSError.
+    a second call would say that all is well. Source: fsync(2). What is no file there is passed over, and what is empty: of
+    that nothing is lost, and most jobs print nothing. Raises: OSError.
     """
+    others = [other for other in others if _holds_something(other)]
     temporary = _write_temporary(path, data, sync=False, mode=FILE_MODE)
     errors = _sync_each([*others, temporary], at_once=at_once)
     lost = [other for other in others if errors.get(other) == errno.EIO]
@@ -174,6 +176,13 @@ def write_beside(path: str, data: bytes, others: Sequence[str], *, at_once: bool
     _put_in_place(temporary, path)
     sync_directory(os.path.dirname(path))
     return []
+
+
+def _holds_something(path: str) -> bool:
+    try:
+        return os.lstat(path).st_size > 0
+    except OSError:
+        return True  # whoever opens it says why
 
 
 def _write_temporary(path: str, data: bytes, *, sync: bool, mode: int) -> str:

@@ -1,4 +1,4 @@
-"""Judge how a job ended: outcome, reason, and the fields that say what the kernel said. Light: the launcher loads it."""
+"""The logs of an attempt, and how it ended: outcome, reason, what the kernel said. Light: the launcher loads it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import signal
 
 from spooldadd import cgroup, durable, lifecycle, process
 from spooldadd.guard import Verdict, cpu_sentence, memory_sentence, output_sentence, size
-from spooldadd.plan import Limits
+from spooldadd.plan import Limits, Plan
+
+TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
 class Ending:
@@ -120,3 +124,34 @@ def add_to_log(fd: int, text: str) -> None:
         durable.write_all(fd, text.encode())
     except OSError:
         pass
+
+
+def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, object]:
+    """Return the first fields of a result, in the order in which a person reads them."""
+    return {
+        "job": plan.job,
+        "name": plan.name,
+        "queue": plan.queue,
+        "state": state,
+        "outcome": outcome,
+        "reason": reason,
+        "attempt": plan.attempt,
+        "node": plan.node,
+        **({"owner": plan.owner} if plan.owner else {}),
+        **({"signed_by": plan.signed_by} if plan.signed_by else {}),
+    }
+
+
+def open_logs(record: str, names: Iterable[str], hand_over: Callable[[tuple[int, ...]], None]) -> tuple[int, int]:
+    """Open the logs of an attempt; return where its output and its errors go. Raises: OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    fds: list[int] = []
+    try:
+        for name in names:
+            fds.append(os.open(os.path.join(record, name), flags, 0o644))
+        hand_over(tuple(fds))
+    except OSError:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return fds[0], fds[-1]

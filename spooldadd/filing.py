@@ -28,6 +28,7 @@ def is_spool_here(places: layout.Layout) -> bool:
 def file_record(places: layout.Layout, record: str, state: str, *, sync: bool) -> str:
     """Move `running/<record>` to the directory of this state; return where it is now. To be repeated until it succeeds.
 
+    Without `sync` it is to be followed by `make_new_name_last` and `make_old_name_last` where a power cut is to be survived.
     Raises: ClaimLost where somebody else has moved it; SpoolError where the spool cannot be written now.
     """
     parsed = names.parse_record_name(record)
@@ -38,12 +39,27 @@ def file_record(places: layout.Layout, record: str, state: str, *, sync: bool) -
         target = _rename(source, target)
     except OSError as error:
         raise explain_failure(places, record, error) from error
-    try:
-        if sync:
-            durable.sync_move(source, target)
-    except OSError as error:  # it is filed, by us, so its old name is gone; only that it lasts is not known
-        raise SpoolError(f"`{target}` may not outlast a power cut: {error.strerror} (`{error.filename}`)") from error
+    if sync:
+        make_new_name_last(target)
+        make_old_name_last(places, target)
     return target
+
+
+def make_new_name_last(filed: str) -> None:
+    """Make it last that this record is where it is. Raises: SpoolError."""
+    _make_last(os.path.dirname(filed), filed)
+
+
+def make_old_name_last(places: layout.Layout, filed: str) -> None:
+    """Make it last that it is no longer running; not before its new name lasts, or it may have none. Raises: SpoolError."""
+    _make_last(places.running, filed)
+
+
+def _make_last(directory: str, filed: str) -> None:
+    try:
+        durable.sync_directory(directory)
+    except OSError as error:  # it is filed, by us; only that it lasts is not known
+        raise SpoolError(f"`{filed}` may not outlast a power cut: {error.strerror} (`{directory}`)") from error
 
 
 def explain_failure(places: layout.Layout, record: str, error: OSError) -> ClaimLost | SpoolError:

@@ -94,7 +94,7 @@ class Offered:
 
 
 def _claim(places: layout.Layout, held: Held, common: dict[str, Any], offer: tuple[Any, ...]) -> Plan | None:
-    """Claim one; None where it is no longer there as it was offered. Raises: Left."""
+    """Claim one; None where it is no longer there as it was offered. It is still to be made last. Raises: Left."""
     source, signature, data, table = offer
     path = os.path.join(places.root, source)
     try:
@@ -111,9 +111,6 @@ def _claim(places: layout.Layout, held: Held, common: dict[str, Any], offer: tup
         claiming.make_own(record_path, 0o777)
         record.write_first_claim(record_path, _table(common, plan, source), sync=False)
         won = claiming.rename_in(path, target)
-        if won and plan.sync:
-            claiming.make_claim_last(record_path)
-            claiming.make_last(record_path, path, at_once=True)
         if not won:
             claiming.remove_unclaimed(record_path)
             return None

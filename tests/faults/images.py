@@ -42,6 +42,7 @@ KINDS = {
 }
 SIZE = "320M"  # what the smallest xfs needs
 CALLS = ("open", "write", "rename", "link", "unlink", "mkdir", "rmdir", "fsync")
+STARTED = "started"
 ROOT, WAITING, DONE, FAILED = "root", layout.WAITING, layout.DONE, layout.FAILED
 
 
@@ -56,6 +57,7 @@ class Cut:
     promised: frozenset[str]  # where it must be after the last call
     is_submission: bool = False  # before its end nothing is promised
     is_removal: bool = False  # it may be gone in the end, never half
+    beside: str = ""  # another spec, which has to be in exactly one place, too
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,10 @@ def _submit(bench: Bench) -> Callable[[], object]:
     return lambda: submitting.drop(places, bench.dropped, "one", sync=sync)
 
 
+def _go_on(bench: Bench) -> Callable[[], object]:
+    return steps.go_on(bench, is_whole=True)
+
+
 def _failed(bench: Bench) -> None:
     bench.drop(steps.FAILS)
     bench.in_fork(lambda: steps.run_attempt(bench)())
@@ -151,6 +157,7 @@ CUTS = [
     Cut("filing-a-success", steps.ONCE, _drop, steps.run_attempt, frozenset({DONE})),
     Cut("filing-a-failure", steps.FAILS, _drops(steps.FAILS), steps.run_attempt, frozenset({FAILED})),
     Cut("waiting", steps.AGAIN, _drops(steps.AGAIN), steps.run_attempt, frozenset({WAITING})),
+    Cut("go-on", steps.ONCE, _drop, _go_on, frozenset({DONE}), beside=steps.BEFORE),
     Cut("put-back", steps.ONCE, _drop, steps._put_back, frozenset({ROOT, WAITING})),
     Cut("requeue", steps.ONCE, _drop, steps._requeue, frozenset({WAITING})),
     Cut("retry", steps.FAILS, _failed, _retry, frozenset({WAITING})),
@@ -164,9 +171,11 @@ CUTS = [
 class Camera:
     """Copies the disk after each call that changes a file or makes it last."""
 
-    def __init__(self, disk: Disk, how: How) -> None:
+    def __init__(self, disk: Disk, how: How, lines: Path) -> None:
         self._disk = disk
         self._how = how
+        self._lines = lines  # which the job adds to when it starts
+        self._lines_before = lines.read_bytes() if lines.exists() else b""
         self._pid = os.getpid()
         self._last = ""
         self.count = self.calls = 0
@@ -203,16 +212,20 @@ class Camera:
             subprocess.run(["sync", "-f", self._disk.mount], check=True)
         seen = digest(self._disk.image)
         if seen == self._last:
-            with (self._disk.place / "calls").open("a") as file:
-                file.write(f"{self.count}\t{shown}\n")
+            self._note(shown)
             return
         self._last = seen
         self.count += 1
         subprocess.run(
             ["cp", "--sparse=always", self._disk.image, self._disk.place / f"cut-{self.count:03}.img"], check=True
         )
+        self._note(shown)
+
+    def _note(self, shown: str) -> None:
+        """Say after which call, and whether the job had started by then."""
+        lines = self._lines.read_bytes() if self._lines.exists() else b""
         with (self._disk.place / "calls").open("a") as file:
-            file.write(f"{self.count}\t{shown}\n")
+            file.write(f"{self.count}\t{shown}\t{STARTED if lines != self._lines_before else ''}\n")
 
 
 def digest(path: Path) -> str:
@@ -247,7 +260,7 @@ def cut_everywhere(disk: Disk, cut: Cut, how: How, tally: Counter[str]) -> list[
         def take() -> None:
             step = cut.begin(bench)
             os.sync()
-            Camera(disk, how).arm()
+            Camera(disk, how, bench.lines_path).arm()
             step()
 
         status = bench.in_fork(take)
@@ -259,12 +272,15 @@ def cut_everywhere(disk: Disk, cut: Cut, how: How, tally: Counter[str]) -> list[
     pictures = sorted(disk.place.glob("cut-*.img"))
     said = (disk.place / "calls").read_text().splitlines()
     last_calls = {int(line.split("\t")[0]): line.split("\t")[1] for line in said}
+    started = {int(line.split("\t")[0]) for line in said if line.endswith(STARTED)}
     tally["calls"] += len(said) - 1
     for number, picture in enumerate(pictures, 1):
         tally["pictures"] += 1
         disk.attach(picture)
         try:
             problems = judge(bench, cut, before, is_last=number == len(pictures), tally=tally)
+            if number in started and ROOT not in cut.promised and WAITING not in cut.promised:
+                problems += [f"it had started, and is in {place}" for place in where(bench) if place in (ROOT, WAITING)]
         finally:
             disk.detach()
         found += [f"after {last_calls.get(number, '?')}: {problem}" for problem in problems]
@@ -285,6 +301,8 @@ def judge(bench: Bench, cut: Cut, before: dict[str, bytes], *, is_last: bool, ta
         found = [f"recovery ended with {code}: {bench.said()[-400:]}"] if code else []
     finally:
         os.close(bench.log._fd)
+    beside = where(bench, cut.beside.encode()) if cut.beside else [ROOT]
+    found += [f"the other spec is in {beside or 'no place'}"] if len(beside) != 1 else []
     left = os.listdir(bench.spool_path / layout.RUNNING)
     if cut.is_submission and not is_last:
         return found + ([f"in {places}"] if len(places) > 1 else [])
@@ -311,14 +329,15 @@ def after_boot(bench: Bench) -> None:
     bench.recover()
 
 
-def where(bench: Bench) -> list[str]:
-    """Return the places where the very bytes of the spec are."""
+def where(bench: Bench, data: bytes | None = None) -> list[str]:
+    """Return the places where the very bytes of the spec are, or of another one."""
     root = bench.spool_path
-    found = [ROOT for path in root.glob("*.toml") if path.read_bytes() == bench.dropped]
+    data = bench.dropped if data is None else data
+    found = [ROOT for path in root.glob("*.toml") if path.read_bytes() == data]
     for state in layout.STATES:
         for path in (root / state).iterdir():
             spec = path / layout.SPEC
-            if spec.is_file() and spec.read_bytes() == bench.dropped:
+            if spec.is_file() and spec.read_bytes() == data:
                 found.append(state)
     return found
 

@@ -26,6 +26,7 @@ FAILS = f"""command = '{LINE}; echo partial > kept.txt; exit 3'\n[keep]\nfiles =
 AGAIN = f"""command = '{LINE}; test "$SPOOLDADD_ATTEMPT" -ge 2'\n[retry]\nattempts = 3\nbackoff = "10ms"\n"""
 RESTARTABLE = f"""command = '{LINE}'\nrestartable = true\n[config]\nkey = "value"\n"""
 NEEDS_GPU = f"""command = '{LINE}; test "$SPOOLDADD_GPUS" = 0'\n[place]\nrequires = {{ gpus = 1 }}\n"""
+BEFORE = """command = ["true"]\n"""
 INVALID = """command = ["true"]\ncomand = 1\n"""
 
 SUCCESS, LOST, EXIT, INVALID_OUTCOME = lifecycle.SUCCESS, lifecycle.LOST, lifecycle.EXIT, lifecycle.INVALID
@@ -75,24 +76,27 @@ def _serve(bench: Bench, plan, lease: int) -> Callable[[], object]:
     return lambda: supervisor.serve(theirs, bench.log)
 
 
-def _go_on(bench: Bench) -> Callable[[], object]:
-    """What a supervisor does that has filed an attempt and was offered a job."""
+def go_on(bench: Bench, *, is_whole: bool = False) -> Callable[[], object]:
+    """What a supervisor does that has filed an attempt and was offered a job; `is_whole`: with that attempt, which stays."""
     os.environ["LINES"] = str(bench.lines_path)
-    (bench.spool_path / "before.toml").write_text('command = ["true"]\n')
+    (bench.spool_path / "before.toml").write_text(BEFORE)
     launching, entry = bench.launching(), bench.entry("before.toml")
     claimed = launching.claim(entry)
     plan, own_start, spares = launching.plan(claimed, entry), supervisor.begin(), Spares()
     before = Attempt(plan, Held(claimed.lease, plan.record), bench.log, own_start, spares)
-    before.run()
-    (filed,) = (bench.spool_path / "done").iterdir()
-    shutil.rmtree(filed)
+    if not is_whole:
+        before.run()
+        (filed,) = (bench.spool_path / "done").iterdir()
+        shutil.rmtree(filed)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ahead = plan_ahead(bench.open(), bench.config, launching, bench.entry())
     assert ahead is not None
     said = offering.message(bench.open(), time.monotonic() + 60.0, [(bench.key, ahead)])
     assert offer(ours, marshal.dumps(said))
 
-    def go_on() -> None:
+    def take() -> None:
+        if is_whole:
+            before.run()
         offered = Offered(theirs)
         following = before.go_on(offered)
         ours.close()
@@ -102,7 +106,7 @@ def _go_on(bench: Bench) -> Callable[[], object]:
             attempt.go_on(offered)
         spares.drop()
 
-    return go_on
+    return take
 
 
 def _claim(bench: Bench) -> Callable[[], object]:
@@ -215,8 +219,8 @@ SCENES = [
     Scene("run-and-file-a-failure", FAILS, run_attempt, frozenset({EXIT, LOST})),
     Scene("run-and-file-for-a-retry", AGAIN, run_attempt, frozenset({SUCCESS, LOST}), runs=frozenset({1, 2})),
     Scene("run-what-may-run-again", RESTARTABLE, run_attempt, ONLY_SUCCESS, runs=frozenset({1, 2})),
-    Scene("go-on-with-what-was-offered", ONCE, _go_on, frozenset({SUCCESS, LOST})),
-    Scene("go-on-with-what-may-run-again", RESTARTABLE, _go_on, ONLY_SUCCESS, runs=frozenset({1, 2})),
+    Scene("go-on-with-what-was-offered", ONCE, go_on, frozenset({SUCCESS, LOST})),
+    Scene("go-on-with-what-may-run-again", RESTARTABLE, go_on, ONLY_SUCCESS, runs=frozenset({1, 2})),
     Scene("refuse", INVALID, _refuse, frozenset({INVALID_OUTCOME}), runs=frozenset({0})),
     Scene("put-back", ONCE, _put_back, ONLY_SUCCESS),
     Scene("claim-from-an-inbox", ONCE, _claim, ONLY_SUCCESS, key=IN_INBOX),

@@ -80,6 +80,12 @@ def test_a_log_that_is_none_any_more_keeps_no_result_waiting(tmp_path):
     assert (tmp_path / "result").read_bytes() == b"done"
 
 
+def test_a_log_that_holds_nothing_is_not_waited_for(tmp_path, alone):
+    (tmp_path / "log").touch()
+    assert durable.write_beside(str(tmp_path / "result"), b"done", [str(tmp_path / "log")], at_once=False) == []
+    assert len(alone) == 2  # the result, and the directory
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_nothing_is_put_in_place_while_something_beside_it_is_lost(tmp_path, monkeypatch, number):
     (tmp_path / "log").write_bytes(b"log")
