@@ -194,6 +194,7 @@ class Spool:
         parsed = names.parse_record_name(record_name)
         assert parsed is not None, record_name
         path = os.path.join(self.places.running, record_name)
+        self._make_source_last(record_name)
         try:
             claimed = record.read_claim(path, parsed.attempt)
             if claimed is not None:
@@ -206,6 +207,7 @@ class Spool:
 
     def file_held(self, record_name: str, state: str) -> str:
         """Do as `file` does, under a lease that the caller keeps. Raises: ClaimLost, SpoolError."""
+        self._make_source_last(record_name)
         path = filing.file_record(self.places, record_name, state, sync=self.sync)
         filing.remove_lock(self.places, record_name)
         return path
@@ -301,6 +303,26 @@ class Spool:
             claiming.make_last(claimed.path, os.path.join(self.places.root, claimed.source), at_once=self._is_near)
         except OSError as error:
             os.close(claimed.lease)  # recovery finds a claim that never started, and puts it back
+            raise self.trouble(error) from error
+
+    def _make_source_last(self, record_name: str) -> None:
+        """Make it last that a drop is not in the root any more, before its record leaves `running/`. Raises: SpoolError.
+
+        Its claimer did that before anything started, unless it died before: then a power cut now would show the spec in
+        the root, too, and nobody would know any more that it is the same one.
+        """
+        parsed = names.parse_record_name(record_name)
+        if not self.sync or parsed is None or parsed.attempt > 1:
+            return
+        path = os.path.join(self.places.running, record_name)
+        source = str((record.read_claim(path, 1) or {}).get("source", ""))
+        inbox = os.path.join(self.places.root, layout.inbox(layout.drop_node(source)))
+        directory = inbox if layout.drop_node(source) else self.places.root
+        try:
+            durable.sync_directory(directory)
+        except FileNotFoundError:
+            pass  # an inbox that is gone holds nothing
+        except OSError as error:
             raise self.trouble(error) from error
 
     def _rename_back(self, spec: str, source: str) -> bool:

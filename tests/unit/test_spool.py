@@ -323,3 +323,19 @@ def test_a_record_with_something_in_it_is_not_removed(bench):
         claiming.remove_unclaimed(claimed.path)
     assert os.path.exists(os.path.join(claimed.path, "spec.toml"))
     let_go(claimed)
+
+
+@pytest.mark.parametrize("name", ["a.toml", "@here/a.toml"])
+@pytest.mark.parametrize("end", ["requeue_held", "file_held"])
+def test_a_drop_has_left_the_root_for_good_before_its_record_stops_running(tmp_path, monkeypatch, name, end):
+    """Its claimer died before that, it was recovered, and then the power went: the spec was there twice."""
+    bench = Bench(tmp_path, durability="power")
+    claimed = bench.claim(name)
+    events = []
+    fsync, rename = os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
+    monkeypatch.setattr(os, "rename", lambda source, target: (events.append(source), rename(source, target)))
+    getattr(bench.spool, end)(claimed.record, *(["failed"] if end == "file_held" else []))
+    left = os.path.dirname(os.path.join(bench.places.root, name))
+    assert left in events[: events.index(claimed.path)]
+    os.close(claimed.lease)
