@@ -9,14 +9,15 @@ listings and the memory of one batch, and a record that is too young by its name
 | word of its end lies in `.spool/notify/`, or a letter about it waits | its mail is made from it |
 | it has not arrived on the master, and will be sent there | it would be lost |
 
-A record goes by one rename into `.spool/trash/`, so no reader sees half of it; only then is anything in it deleted. One that
-was run again between the look and the rename goes back. One process prunes a spool at a time (`.spool/prune.lock`). Where
-locks keep nobody out, two of them rename each record to names of their own, and one of them wins.
+A record goes by one rename into `.spool/trash/`, so no reader sees half of it. One that was run again between the look and
+the rename goes back. One that is still the same gets another name there, and only then is anything in it deleted. One
+process prunes a spool at a time (`.spool/prune.lock`). Where locks keep nobody out, two of them rename each record to names
+of their own, and one of them wins; what is in the trash and not yet known to be the same, the other puts back.
 
 How many are too many, and by how many bytes, is found out after each listing, and what is gone when its turn comes counts as
 removed: it runs again, or somebody else removed it. Otherwise one that may stay would go in its stead.
 
-If we die here: what is in `.spool/trash/` is removed by the next one that prunes; everything else is whole.
+If we die here: what is in `.spool/trash/` the next one that prunes removes, or puts back; everything else is whole.
 """
 
 from __future__ import annotations
@@ -172,14 +173,22 @@ class Pruner:
         return self.tally
 
     def empty_trash(self) -> None:
-        """Remove what one who died has left. Raises: OSError."""
+        """Remove what one who died has left, and put back what he had not looked at. Raises: OSError."""
         trash = trash_of(self._places)
-        try:
-            left = os.listdir(trash)
-        except FileNotFoundError:
-            return
-        for entry in left:
-            self._delete(os.path.join(trash, entry))
+        for entry in _names(trash):
+            path, home = os.path.join(trash, entry), self._home_of(entry)
+            if home:
+                self._put_back(path, home)
+            else:
+                self._delete(path)
+
+    def _home_of(self, entry: str) -> str:
+        """Return where this entry of the trash belongs; empty where it was looked at, and is to go."""
+        rest, _, state = entry.rpartition(".")  # `RECORD.TOKEN.STATE`; no token is a state
+        record = rest.rpartition(".")[0]
+        if state not in (layout.DONE, layout.FAILED) or names.parse_job_id(record) is None:
+            return ""
+        return os.path.join(self._places.state_directory(state), record)
 
     # -- walking
 
@@ -303,7 +312,7 @@ class Pruner:
             return
         trash = trash_of(self._places)
         _make_directory(trash, sync=self._sync)
-        moved = [(name, target) for name, seen in doomed if (target := self._put_aside(directory, name, seen, trash))]
+        moved = [(name, target) for name, seen in doomed if (target := self._put_aside(state, name, seen, trash))]
         if self._sync:  # or a power cut brings back the name of a record whose files are gone
             durable.sync_directory(trash)
             durable.sync_directory(directory)
@@ -311,26 +320,40 @@ class Pruner:
             self._delete(target, is_counted=True)
             telling.gone(state, name)
 
-    def _put_aside(self, directory: str, name: str, seen: Seen, trash: str) -> str:
-        """Move a record out; return where it is now, empty where it is not the one that we looked at any more."""
-        source, target = os.path.join(directory, name), os.path.join(trash, f"{name}.{names.random_part()}")
-        try:
-            os.rename(source, target)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ESTALE):
-                raise
+    def _put_aside(self, state: str, name: str, seen: Seen, trash: str) -> str:
+        """Move a record out; return where it is now, empty where it is not the one that we looked at any more.
+
+        Until it is looked at again its name there says where it belongs: if we die, or another prunes beside us, it is put
+        back and not removed.
+        """
+        source = os.path.join(self._places.state_directory(state), name)
+        target = os.path.join(trash, f"{name}.{names.random_part()}")
+        unseen = f"{target}.{state}"
+        if not _rename_if_there(source, unseen):
             return ""
-        now = look(target)
-        if now is not None and now.result == seen.result and not os.path.lexists(os.path.join(target, layout.HOLD)):
-            return target
-        durable.rename_new(target, source)  # it ran again, or a person has just held it
-        self.tally.kept[CHANGED] += 1
+        now = look(unseen)
+        if now is not None and now.result == seen.result and not os.path.lexists(os.path.join(unseen, layout.HOLD)):
+            return target if _rename_if_there(unseen, target) else ""
+        if self._put_back(unseen, source):  # it ran again, or a person has just held it
+            self.tally.kept[CHANGED] += 1
         return ""
+
+    def _put_back(self, unseen: str, source: str) -> bool:
+        """Tell whether we put it back; false where another did. The kernel renames none over a directory with files."""
+        try:
+            return _rename_if_there(unseen, source)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            self.tally.kept[STUCK] += 1  # somebody has made another of that name
+            return False
 
     def _delete(self, path: str, *, is_counted: bool = False) -> None:
         size_bytes = size_of(path) if is_counted else 0
         try:
             workdir.remove(path)
+        except FileNotFoundError:
+            pass  # another empties the trash as well; what both of us leave the next one removes
         except OSError as error:
             if error.errno in (errno.EROFS, errno.EIO, errno.ESTALE):
                 raise
@@ -349,6 +372,17 @@ def _names(directory: str) -> list[str]:
         return os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _rename_if_there(source: str, target: str) -> bool:
+    """Tell whether it was us who renamed it. Raises: OSError but for a source that is gone."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
+        return durable.is_done_all_the_same(error, source, target)
+    return True
 
 
 def _make_directory(path: str, *, sync: bool) -> None:

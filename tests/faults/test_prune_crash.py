@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import os
 from collections.abc import Callable, Iterator
@@ -16,7 +17,9 @@ from tests.faults import sweeping
 from tests.faults.bench import Bench
 from tests.faults.faulty import KILL, Faults
 
-FILES = {layout.SPEC: "command = 'true'\n", layout.OUTPUT_LOG: "some output\n", layout.RESULT: flat({"attempt": 1})}
+# With an end: without, its age counts from the last change of the directory, and one that is put back was changed just now.
+RESULT = flat({"attempt": 1, "finished_at": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)})
+FILES = {layout.SPEC: "command = 'true'\n", layout.OUTPUT_LOG: "some output\n", layout.RESULT: RESULT}
 
 
 def fill(bench: Bench, count: int = 3) -> None:

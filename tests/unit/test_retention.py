@@ -227,6 +227,59 @@ def test_a_file_with_a_jobs_name_is_not_taken_for_a_record_that_is_gone(bench: B
     assert bench.left(DONE) == ["d0", "d1", "file"]
 
 
+# Another that prunes, where locks keep nobody out, begins with the trash. It emptied what the first had not looked at again:
+# that one ended with an error, or put back the half of a record, and one that was held by then was gone.
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_what_lies_in_the_trash_and_was_not_looked_at_again_is_put_back_by_another_that_prunes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, is_held: bool
+):
+    job = bench.record(DONE, "one", 100)
+    real = os.rename
+    other = once(lambda: bench.prune(Bounds()))
+
+    def rename(source: str, target: str) -> None:
+        real(source, target)
+        if source.endswith(job):
+            if is_held:
+                Path(target, layout.HOLD).touch()
+            other()
+
+    monkeypatch.setattr(os, "rename", rename)
+    told: list[str] = []
+    tally = bench.prune(Bounds(Ages(0.0)), telling=Telling(lambda _state, name: told.append(name)))
+    assert (bench.left(DONE), tally.removed, told) == (["one"], 0, [])
+    assert (bench.root / DONE / job / layout.OUTPUT_LOG).read_bytes() == b"x" * 10
+    assert bench.prune(Bounds(Ages(0.0))).removed == (0 if is_held else 1)
+
+
+def test_what_another_removes_from_the_trash_is_told_once_and_no_trouble(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    job = bench.record(DONE, "one", 100)
+    real = os.rename
+    other = once(lambda: bench.prune(Bounds()))
+
+    def rename(source: str, target: str) -> None:
+        real(source, target)
+        if f"{job}." in os.path.basename(source):
+            other()
+
+    monkeypatch.setattr(os, "rename", rename)
+    told: list[str] = []
+    tally = bench.prune(Bounds(Ages(0.0)), telling=Telling(lambda _state, name: told.append(name)))
+    assert (bench.left(DONE), tally.removed, told, tally.kept) == ([], 1, [job], {})
+    assert not retention.has_trash(bench.places)
+
+
+def test_a_record_in_the_trash_whose_name_is_taken_again_stays_there(bench: Bench):
+    job = bench.record(DONE, "one", 100)
+    unseen = Path(retention.trash_of(bench.places), f"{job}.hjkmn.{DONE}")
+    unseen.mkdir(parents=True)
+    (unseen / layout.OUTPUT_LOG).write_text("x")
+    assert bench.prune(Bounds()).kept == {"in-trouble": 1}
+    assert (unseen.exists(), bench.left(DONE)) == (True, ["one"])
+
+
 def test_what_one_who_died_left_in_the_trash_is_removed(bench: Bench):
     left = Path(retention.trash_of(bench.places), "one.20261001T000000Z.bcdfg.hjkmn")
     (left / "attempts" / "1").mkdir(parents=True)
