@@ -198,7 +198,10 @@ def hold(marker: str) -> int | None:
 
 
 def put_edits_aside(plan: Plan, built: Built, log: Log) -> None:
-    """Where the job has edited its Python environment, let no further job use that: the next one has it built anew."""
+    """Where the job has edited its Python environment, let no further job use that: the next one has it built anew.
+
+    Whoever puts it aside tells it: another job's supervisor, or the upkeep, may have been quicker.
+    """
     if not built.environment:
         return
     root = os.path.dirname(plan.environment_marker(built.environment))
@@ -210,9 +213,7 @@ def put_edits_aside(plan: Plan, built: Built, log: Log) -> None:
     try:
         name = put_aside() if plan.account is None else str(deputy.act(plan.account, put_aside))
         if name:
-            log.warning(
-                "environment-edited", job=plan.job, path=os.path.join(root, name), then="the next job gets a new one"
-            )
+            log.warning("environment-edited", job=plan.job, path=os.path.join(root, name), then=edits.THEN)
     except OSError as error:  # nobody else's environment is ours to judge
         log.debug("environment-edited", job=plan.job, path=root, error=str(error))
 

@@ -113,7 +113,7 @@ def environments(scope: Scope) -> Gone:
         scope.gone("environments", entry.key)
     if scope.is_dry:
         return Gone(len(surplus), sum(entry.size_bytes for entry in surplus))
-    done = upkeep.prune_environments(cache_dir, bounds, report)
+    done = upkeep.prune_environments(cache_dir, bounds, report, scope.log)
     return Gone(done.removed, done.freed_bytes)
 
 

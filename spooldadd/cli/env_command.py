@@ -22,6 +22,7 @@ from spooldadd.cli.store import Kept
 from spooldadd.environment.environments import Environment, Environments
 from spooldadd.environment.report import Report
 from spooldadd.environment.upkeep import Bounds, prune_environments
+from spooldadd.log import Log
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +57,7 @@ class _Environments:
         return [self._kept(entry) for entry in found]
 
     def prune(self, bounds: Bounds) -> tuple[int, int]:
-        done = prune_environments(self._cache_dir, bounds, Report(say))
+        done = prune_environments(self._cache_dir, bounds, Report(say), Log(2, level="warning"))
         return done.removed, done.freed_bytes
 
     def _kept(self, entry: Environment) -> Kept:

@@ -19,6 +19,8 @@ MARKER = "ready.json"
 MANIFEST = "manifest.json"
 # The marker's name once no job may use the environment any more. Whoever uses it still holds the lock on the same file.
 EDITED = "edited.json"
+# How we go on, as the log says it.
+THEN = "the next job gets a new one"
 _OWN = frozenset({MARKER, MANIFEST, EDITED})
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte

@@ -110,16 +110,20 @@ class Environments:
                 is_gone = self._retire(entry)
                 yield entry, problem if is_gone else f"{problem}; a job uses it, so it stays until that has ended"
 
-    def retire_edited(self) -> Iterator[tuple[Environment, str]]:
-        """Look at the change times of every environment, which is quick; yield what was edited. No further job gets it."""
+    def retire_edited(self) -> Iterator[str]:
+        """Look at the change times of every environment, which is quick; yield the paths that were edited, for the log.
+
+        No further job gets such an environment. One that a supervisor, or whoever else looks, put aside first is not ours to
+        tell of. If we die here: the clean-up removes what was put aside, and nobody is told.
+        """
         for entry in self.entries():
             try:
                 name = edits.first_edit(entry.path)
+                is_ours = bool(name) and edits.put_aside(entry.path)
             except OSError:
-                continue  # it is being removed
-            if name:
-                self._retire(entry)
-                yield entry, f"`{name}` was changed"
+                continue  # it is being removed; or not ours: then its owner's worker does it
+            if is_ours:
+                yield os.path.normpath(os.path.join(entry.path, name))
 
     def is_used(self, key: str) -> bool:
         """Tell whether a job uses it now."""

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from spooldadd.environment import ready
+from spooldadd.environment import edits, ready
 from spooldadd.environment.blobs import GRACE_S, Blobs, Pruned
 from spooldadd.environment.environments import Environments
 from spooldadd.environment.installers import PRIVATE, find_uv
@@ -49,11 +49,13 @@ def prune_files(cache_dir: str, bounds: Bounds) -> Pruned:
     return done
 
 
-def prune_environments(cache_dir: str, bounds: Bounds, report: Report) -> Pruned:
+def prune_environments(cache_dir: str, bounds: Bounds, report: Report, log: Log) -> Pruned:
     """Remove environments that nobody used for long or that are too many, never one in use, and all that led to them."""
     environments = Environments(cache_dir, report)
-    for entry, problem in environments.retire_edited():  # by a job whose supervisor could not look any more
-        report.line(f"environment {entry.key}: {problem}; no further job gets it")
+    # By a job whose supervisor could not look any more, or will not before the job has ended: then it finds this done, and
+    # is silent. So it is told here, as loud as there.
+    for path in environments.retire_edited():
+        log.warning("environment-edited", path=path, then=edits.THEN)
     done = environments.prune(max_bytes=bounds.max_bytes, max_age_s=bounds.max_age_s)
     oldest_s = time.time() - bounds.max_age_s
     left = {entry.key for entry in environments.entries()}
@@ -112,7 +114,7 @@ def main(arguments: list[str]) -> int:
     report = Report(lambda text: log.debug("cache-pruned", reason=text))
     os.nice(10)
     try:
-        files, environments = prune_files(cache_dir, bounds), prune_environments(cache_dir, bounds, report)
+        files, environments = prune_files(cache_dir, bounds), prune_environments(cache_dir, bounds, report, log)
     except OSError as error:
         log.warning("cache-pruned", path=cache_dir, error=str(error), then="trying again tomorrow")
         return 1

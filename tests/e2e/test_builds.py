@@ -378,6 +378,24 @@ def test_a_job_that_edits_its_environment_changes_no_later_job_and_not_the_cache
     assert len(json.loads(node.run("env", "list", "--json").stdout)["environments"]) == 1
 
 
+# The upkeep of the cache is due as soon as a worker finds one, and looks at all environments. When it was quicker than the
+# job's end, the supervisor said nothing, for it was done, and the upkeep said it at the level that nobody reads.
+UNTIL_IT_IS_FOUND = "while not os.path.exists(os.path.join(sys.prefix, 'edited.json')): time.sleep(0.02)"
+EDIT_AND_WAIT = f"{EDIT}; import sys, time\n{UNTIL_IT_IS_FOUND}"
+
+
+@pytest.mark.slow
+def test_an_edit_that_the_upkeep_finds_before_the_job_has_ended_is_told_once(node, index):
+    spec = {"python": python(index, "alpha"), "limits": {"timeout": "60s"}}
+    node.drop("first.toml", dumps({**spec, "command": SHOW}))
+    node.drain()
+    node.drop("edit.toml", dumps({**spec, "command": ["python", "-c", EDIT_AND_WAIT]}))
+    log = node.drain()
+    assert result_of(node.finished("edit"))["outcome"] == "success", log
+    [line] = [line for line in log.splitlines() if "environment-edited" in line]
+    assert " warning " in line and "alpha.py" in line
+
+
 @pytest.mark.parametrize(
     "edit",
     [

@@ -17,6 +17,7 @@ from spooldadd import process
 from spooldadd.environment import manifest, ready
 from spooldadd.environment.environments import Environments
 from spooldadd.environment.report import Report
+from spooldadd.log import Log
 from tests.e2e.environment_index import Index, wheel
 from tests.e2e.environment_web import Web, eventually, sha256
 
@@ -851,10 +852,10 @@ def test_pruning_removes_what_led_to_nothing_and_leaves_what_is_used(node, index
     assert prune_files(str(node.cache), Bounds()).removed == 1
     assert os.listdir(node.cache / "urls") == []
     report = Report(lambda line: None)
-    assert prune_environments(str(node.cache), Bounds(), report).removed == 0
+    assert prune_environments(str(node.cache), Bounds(), report, Log()).removed == 0
     os.close(held.hold_fd)
     os.utime(node.cache / "environments" / first.answer["environment"] / "ready.json", (1, 1))
-    assert prune_environments(str(node.cache), Bounds(), report).removed == 1
+    assert prune_environments(str(node.cache), Bounds(), report, Log()).removed == 1
     assert node.build(python=table, files=[file]).code == 0
 
 
