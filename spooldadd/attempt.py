@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import time
 
 from spooldadd import (
@@ -24,6 +23,7 @@ from spooldadd import (
     kit,
     layout,
     lifecycle,
+    names,
     notice,
     place,
     process,
@@ -39,6 +39,7 @@ from spooldadd.handover import Handover
 from spooldadd.log import Log
 from spooldadd.offered import Held, Left, Offered
 from spooldadd.plan import Plan
+from spooldadd.relief import Relief
 from spooldadd.spares import Spares
 from spooldadd.tree import forget_signals
 
@@ -79,6 +80,7 @@ class Attempt:
         self.tick = 0
         self.eye = Eye(os.path.join(self.record, layout.CANCEL))
         self.result: dict[str, object] = {}
+        self.relief: Relief | None = None  # starts the job for us
         self.on_wait: Callable[[], None] = nothing  # called before what may take long
         self.started_at_s = time.time()
         self.started = time.monotonic()
@@ -188,7 +190,8 @@ class Attempt:
         """Say in the lock file who we are; without it, a worker would take the attempt for one that never started."""
         if self.plan.account is None:  # another user could unlock it for all of us, and write into it
             os.set_inheritable(self.lease, True)
-        own = {"supervisor_pid": os.getpid(), "supervisor_start": self.own_start}
+        pid, start = (os.getpid(), self.own_start) if self.relief is None else self.relief.holder
+        own = {"supervisor_pid": pid, "supervisor_start": start}
         self._persist("spool-trouble", lambda: self._note_holder(own))
 
     def _note_holder(self, lines: Mapping[str, object]) -> None:
@@ -234,23 +237,28 @@ class Attempt:
         if self.plan.is_shared:
             fence.refuse_lost(self.eye.look())  # a build may have taken long
         try:
-            pid = self._persist("spool-trouble", lambda: self._start_command(logs, paths, leaf))
+            pid = self._persist("spool-trouble", lambda: self._start_command(logs, paths, leaf, ending.oom_kills))
         except spawn.CannotStart as error:
             ending.status = error.exit_code << 8 if error.exit_code else None
             add_to_log(logs[1], f"{error}\n")
             return self._conclude(error.outcome, str(error), ending)
         self._say_started(pid)
+        if self.relief is not None:
+            self.relief.leave(self)
         jobprocess.watch(self.plan, pid, logs, self.eye, ending, leaf)
+        return self._judge(logs, ending)
+
+    def _judge(self, logs: tuple[int, int], ending: Ending) -> dict[str, object]:
         fence.refuse_lost(ending.verdict)
         self.is_tidy = ending.verdict is None and not ending.left
         cut_logs(self.plan.limits, logs, ending)
         building.put_edits_aside(self.plan, self.built, self.log)
-        outcome, sentence = judge(self.plan.limits, ending)
-        return self._conclude(outcome, sentence, ending)
+        return self._conclude(*judge(self.plan.limits, ending), ending)
 
-    def _start_command(self, logs: tuple[int, int], paths: tuple[str, str], leaf: cgroup.Leaf | None) -> int:
+    def _start_command(self, logs: tuple[int, int], paths: tuple[str, str], leaf: cgroup.Leaf | None, kills: int) -> int:
         self.tick = process.ticks_since_boot()
-        return jobprocess.start(self.plan, logs, paths, leaf)
+        starter = spawn.spawn if self.relief is None else self.relief.starter(self, logs, kills)
+        return jobprocess.start(self.plan, logs, paths, leaf, starter)
 
     def _build(self) -> building.Built | Verdict:
         """Build what the spec asks for; where all of it is ready, only hold it."""
@@ -299,7 +307,8 @@ class Attempt:
         kept = self._persist("filing-waits", self._keep)
         if outcome != lifecycle.SUCCESS and durable.is_listed(os.path.join(self.record, layout.CANCEL)):
             outcome, sentence = lifecycle.CANCELLED, "it was cancelled while it ran"  # it ended by itself a moment before
-        decision = lifecycle.decide(outcome, plan.attempt, plan.policy, random.random())
+        chance = 0.0 if outcome == lifecycle.SUCCESS else names.chance()
+        decision = lifecycle.decide(outcome, plan.attempt, plan.policy, chance)
         result = header(plan, decision.state, outcome, kit.hide(plan, sentence)) | exit_fields(ending.status)
         result |= {
             "submitted_at": record.written(plan.submitted_at_s),
@@ -321,8 +330,7 @@ class Attempt:
 
     def _stays(self, outcome: str) -> bool:
         wish = self.plan.keep_workdir
-        is_wanted = wish == "always" or (wish == "failure" and outcome != lifecycle.SUCCESS)
-        return is_wanted and self.place.is_there()
+        return (wish == "always" or (wish == "failure" and outcome != lifecycle.SUCCESS)) and self.place.is_there()
 
     def _keep(self) -> list[str]:
         if not self.plan.keep_files or not self.place.is_there():
@@ -370,15 +378,8 @@ class Attempt:
         self.log.info("claimed", job=plan.job, attempt=plan.attempt, node=plan.node, queue=plan.queue, source=shown)
 
     def _say_filed(self, result: dict[str, object]) -> None:
-        self.log.info(
-            "filed",
-            job=self.plan.job,
-            attempt=self.plan.attempt,
-            node=self.plan.node,
-            state=result["state"],
-            outcome=result["outcome"],
-            reason=result["reason"],
-        )
+        plan, said = self.plan, {key: result[key] for key in ("state", "outcome", "reason")}
+        self.log.info("filed", job=plan.job, attempt=plan.attempt, node=plan.node, **said)
 
     def _let_go(self) -> None:
         plan = self.plan

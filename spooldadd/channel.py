@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-import socket
+import sys
 
 from spooldadd import durable
+from spooldadd.bare import socket
 from spooldadd.plan import Plan, from_wire
 
 # A plan that fits goes as one packet; a larger one (long `[config]` or `stdin`) as a file in memory.
 PACKET_BYTES = 65536
 IN_PACKET, IN_FILE, OFFERS = b"p", b"f", b"o"
+FD_BYTES = 4  # of an `int` in C
 
 
 def hand_over(channel: socket.socket, plan_bytes: bytes, lease: int) -> None:
     """Give an attempt and its lease to the supervisor at the other end. Raises: OSError where it is gone."""
     if len(plan_bytes) < PACKET_BYTES:
-        socket.send_fds(channel, [IN_PACKET + plan_bytes], [lease])
+        send_fds(channel, IN_PACKET + plan_bytes, [lease])
         return
     memory = os.memfd_create("plan")
     try:
         durable.write_all(memory, plan_bytes)
-        socket.send_fds(channel, [IN_FILE], [lease, memory])
+        send_fds(channel, IN_FILE, [lease, memory])
     finally:
         os.close(memory)
 
@@ -67,7 +69,18 @@ def receive(channel: socket.socket) -> tuple[Plan, int] | None:
 
 def receive_fds(from_socket: socket.socket, most_bytes: int, most_fds: int) -> tuple[bytes, list[int]]:
     """Return the next packet and the descriptors that came with it, which no program started from here inherits."""
-    data, fds, _flags, _address = socket.recv_fds(from_socket, most_bytes, most_fds)
-    for fd in fds:
-        os.set_inheritable(fd, False)  # `recv_fds` takes flags and ignores them, MSG_CMSG_CLOEXEC too
-    return data, fds
+    data, brought, _flags, _address = from_socket.recvmsg(
+        most_bytes, socket.CMSG_LEN(most_fds * FD_BYTES), socket.MSG_CMSG_CLOEXEC
+    )
+    return data, [
+        int.from_bytes(words[at : at + FD_BYTES], sys.byteorder)
+        for level, kind, words in brought
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
+        for at in range(0, len(words) - FD_BYTES + 1, FD_BYTES)
+    ]
+
+
+def send_fds(to_socket: socket.socket, data: bytes, fds: list[int]) -> None:
+    """Send a packet and descriptors with it. Raises: OSError."""
+    words = b"".join([fd.to_bytes(FD_BYTES, sys.byteorder) for fd in fds])
+    to_socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, words)])

@@ -221,7 +221,9 @@ class Crew:
             return [Report(record, is_gone=True, channel=fd)] if record else []
         now, said = time.monotonic(), marshal.loads(data)
         entry.record, entry.since, entry.took_s = said[-1]["following"] or None, now, (now - entry.since) / len(said)
-        if entry.record is None:
+        if [report.pop("is_last") for report in said][-1]:
+            self._close(fd)
+        elif entry.record is None:
             self._idle.append(fd)
         return [Report(channel=fd, **report) for report in said]
 

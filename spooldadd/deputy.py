@@ -16,10 +16,10 @@ import marshal
 import os
 import resource
 import select
-import signal
 
 from spooldadd import account, durable, spawn, tmpfs
 from spooldadd.account import Account
+from spooldadd.bare import signal
 from spooldadd.cgroup import Leaf
 from spooldadd.errors import SpoolError
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from spooldadd import cgroup, durable, lifecycle, process
+from spooldadd.bare import signal
 from spooldadd.guard import Verdict, cpu_sentence, memory_sentence, output_sentence, size
 from spooldadd.plan import Limits, Plan
 

@@ -83,6 +83,10 @@ class Guard:
         self._cpu_ticks = 0
         self._started = self._active_at = time.monotonic()
 
+    def go_on(self, started: float) -> None:
+        """Watch a job that was started at this time, by the monotonic clock, beginning with a look."""
+        self._started, self._tick = started, 0.0
+
     def watch(self) -> Verdict | None:
         """Wait until the main process ended by itself (None) or has to be ended, and why."""
         while True:
@@ -120,7 +124,7 @@ class Guard:
         if printed != self._printed or usage.cpu_ticks != self._cpu_ticks:
             self._active_at = now
         is_busy = printed - self._printed > BUSY_BYTES or self._limits.memory_bytes is not None
-        self._tick = BUSY_TICK_S if is_busy else min(self._tick * 2, self._longest_tick_s())
+        self._tick = BUSY_TICK_S if is_busy else min(max(self._tick * 2, FIRST_TICK_S), self._longest_tick_s())
         self._printed, self._cpu_ticks = printed, usage.cpu_ticks
 
     def _size(self) -> int:

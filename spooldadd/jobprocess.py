@@ -6,11 +6,11 @@ Light: the launcher loads it. If we die here: the job goes on, and holds the lea
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 from spooldadd import cgroup, deputy, kit, lifecycle, process, spawn, workdir
 from spooldadd.account import Account
+from spooldadd.bare import signal
 from spooldadd.ending import Ending
 from spooldadd.guard import Eye, Guard
 from spooldadd.plan import Plan
@@ -18,14 +18,22 @@ from spooldadd.tree import Tree
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 OUT_OF_MEMORY = process.OutOfMemory()
 _kept: dict[str, str] = {}
 
 
-def start(plan: Plan, logs: tuple[int, int], paths: tuple[str, str], leaf: cgroup.Leaf | None = None) -> int:
+def start(
+    plan: Plan,
+    logs: tuple[int, int],
+    paths: tuple[str, str],
+    leaf: cgroup.Leaf | None = None,
+    starter: Callable[[str, list[str], dict[str, str], spawn.Streams], int] = spawn.spawn,
+) -> int:
     """Start the job's process in its work directory and group with its streams; return its pid.
+
+    `starter` does what `spawn.spawn` does, where nothing else can: it may have another process do it.
 
     Raises: CannotStart; SpoolError where the machine has no room for it now.
     """
@@ -43,7 +51,7 @@ def start(plan: Plan, logs: tuple[int, int], paths: tuple[str, str], leaf: cgrou
         program, command = kit.equip(plan, environ, paths, streams)
         if limits or leaf is not None:
             return spawn.spawn_limited(program, command, environ, streams, limits, leaf)
-        return spawn.spawn(program, command, environ, streams)
+        return starter(program, command, environ, streams)
     finally:
         kit.started(plan)
         os.chdir("/")  # or nobody could remove the directory or unmount what it is on
@@ -72,8 +80,12 @@ def _start_as(
 
 
 def keep_environ() -> None:
-    """Take our environment as it is now for each job from now on: `os.environ` decodes every value each time it is asked."""
-    _kept.update(os.environ)
+    """Take our environment as it is now for each job from now on: `os.environ` decodes every value each time it is asked.
+
+    The launcher does it for all its forks: each of them would touch a quarter of a megabyte for it.
+    """
+    if not _kept:
+        _kept.update(os.environ)
 
 
 def whole_environ(plan: Plan, record_path: str, base: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -101,6 +113,11 @@ def watch(
     tree = Tree(pid, leaf)
     guard = Guard(tree, cgroup.watched(plan.limits, leaf), sorted(set(logs)), cancel)
     ending.verdict = guard.watch()
+    see_to_end(plan, tree, guard, ending)
+
+
+def see_to_end(plan: Plan, tree: Tree, guard: Guard, ending: Ending) -> None:
+    """End what is left of a job that has ended or has to end, and note what the kernel said about it."""
     if ending.verdict is None:
         ending.ended = time.monotonic()
         if not tree.is_empty and tree.reap():  # usually nothing is left, and looking for it would cost as much as the job
@@ -115,7 +132,7 @@ def watch(
     kit.settle(plan, ending)
     ending.cpu_s = tree.cpu_s
     ending.max_rss_bytes, ending.at_most_rss_bytes = tree.max_rss_bytes, tree.at_most_rss_bytes
-    ending.note_group(leaf)
+    ending.note_group(tree.leaf)
     ending.stopped = tree.is_told_to_stop
     ending.oom_kills = OUT_OF_MEMORY.kills(is_asked_anew=True) - ending.oom_kills if _is_killed(ending.status) else 0
 

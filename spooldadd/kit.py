@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 
 from spooldadd import confine, durable, lifecycle, secret, spawn, workdir
+from spooldadd.bare import signal
 from spooldadd.guard import Guard, Verdict
 from spooldadd.plan import Equipment, Limits
 from spooldadd.tree import Tree

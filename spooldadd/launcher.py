@@ -16,12 +16,12 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import gc
-import signal
-import socket
 
-from spooldadd import process, supervisor
+from spooldadd import jobprocess, process, relief, relieved, supervisor
+from spooldadd.bare import signal, socket
 from spooldadd.channel import receive_fds
 from spooldadd.log import Log
+from spooldadd.tree import SIGNALS
 
 COMM = "spooldadd-fork"
 
@@ -29,13 +29,14 @@ COMM = "spooldadd-fork"
 def main(arguments: list[str]) -> None:
     """Serve until the control socket closes. Arguments: its descriptor, then format and level of the log."""
     control = socket.socket(fileno=int(arguments[0]))
-    control.set_inheritable(False)
+    os.set_inheritable(control.fileno(), False)
     log = Log(2, *arguments[1:3])
     os.chdir("/")
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the worker blocks what it waits for
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects supervisors that ended
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.set_name(COMM)
+    jobprocess.keep_environ()
     # What is allocated by now is never collected, so that no collection writes to pages that forks share.
     gc.collect()
     gc.freeze()
@@ -57,11 +58,21 @@ def _next_channel(control: socket.socket) -> socket.socket | None:
     return socket.socket(fileno=fds[0]) if data and fds else None
 
 
+def _lead_one(channel: socket.socket, log: Log) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    process.become_subreaper()
+    process.set_name(supervisor.COMM)
+    taken = relief.stand_behind(supervisor.serve, channel, log)
+    if taken is not None:
+        relieved.go_on(channel, log, taken)
+
+
 def _become_supervisor(control: socket.socket, channel: socket.socket, log: Log) -> None:
     try:
         control.close()
         os.setsid()
-        supervisor.serve(channel, log)
+        _lead_one(channel, log)
     except Exception as error:  # noqa: BLE001  # the last frame of this process: what is not said here is said nowhere
         log.error("failed", error=f"{type(error).__name__}: {error}", where="supervisor", pid=os.getpid())
         os._exit(1)

@@ -60,6 +60,11 @@ def random_part() -> str:
     return os.urandom(RANDOM_LENGTH).translate(_OF_BYTE).decode()
 
 
+def chance() -> float:
+    """Return a number in [0, 1) from there. `random` is drawn anew in each fork, which costs a supervisor 150 KB."""
+    return int.from_bytes(os.urandom(4), "little") / (1 << 32)
+
+
 def safe_name(text: str) -> str:
     """Return `text` with everything but letters, digits, `.`, `_`, `-` replaced, short enough for a file name."""
     cleaned = text if SAFE.issuperset(text) else "".join(char if char in SAFE else "-" for char in text)

@@ -10,9 +10,9 @@ it, the notifier waits until the record is filed.
 from __future__ import annotations
 
 import os
-import signal
 
 from spooldadd import durable, lifecycle
+from spooldadd.bare import signal
 from spooldadd.layout import Layout
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte

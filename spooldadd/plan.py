@@ -44,6 +44,10 @@ class Limits:
         self.cpus: float | None = None
         self.tasks: int | None = None
 
+    def are_set_in_the_child(self) -> bool:
+        """Tell whether one of them is set, or may be, between fork and exec: `spawn.kernel_limits`, and control groups."""
+        return (self.open_files, self.cpu_time_s, self.memory_bytes, self.cpus, self.tasks) != (None,) * 5
+
 
 class Equipment:
     """What a supervisor makes ready for one attempt: see `kit`."""
@@ -140,9 +144,12 @@ class Plan:
         return os.path.join(self.cache_dir, "environments", key, "ready.json")
 
 
-def to_wire(plan: Plan) -> bytes:
-    """Return the plan as bytes: what differs from a fresh one, which at the other end is made anew."""
-    return marshal.dumps(_differing(plan, _FRESH))
+def to_wire(plan: Plan, but: tuple[str, ...] = ()) -> bytes:
+    """Return the plan as bytes: what differs from a fresh one, which at the other end is made anew; all `but` these."""
+    table = _differing(plan, _FRESH)
+    for name in but:
+        table.pop(name, None)
+    return marshal.dumps(table)
 
 
 def from_wire(data: bytes) -> Plan:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import stat
 
 from spooldadd import layout, process, workdir
+from spooldadd.bare import socket
 
 # Longer than it takes to claim the next job, shorter than anybody looks.
 KEEP_S = 0.05

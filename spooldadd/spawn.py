@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import signal
 
 from spooldadd import durable, lifecycle
+from spooldadd.bare import signal
 from spooldadd.cgroup import Leaf
 from spooldadd.errors import SpoolError
 from spooldadd.plan import Limits

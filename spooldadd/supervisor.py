@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import marshal
 import os
-import signal
-import socket
+import time
 
 from spooldadd import jobprocess, notice, process
 from spooldadd.attempt import Attempt
+from spooldadd.bare import signal, socket
 from spooldadd.channel import receive
 from spooldadd.log import Log
 from spooldadd.offered import Held, Offered
 from spooldadd.plan import Plan
+from spooldadd.relief import Relief
 from spooldadd.spares import Spares
 from spooldadd.tree import SIGNALS
 
@@ -26,6 +27,9 @@ COMM = "spooldadd-job"
 # To wake the worker for each end costs both as much as to claim a job. So it hears of several at once, where none is its
 # business: the place that one leaves is taken by the next. Fewer than it offers at once, so that there is always one left.
 REPORTS = 4
+# One that has had a job for so long ends: to make a new one costs a hundredth of that, and waiting for the next long job
+# costs that half of the memory.
+LONG_S = 1.0
 
 
 class Reports:
@@ -64,25 +68,34 @@ def begin() -> int:
     return process.start_ticks(os.getpid()) or 0
 
 
-def serve(channel: socket.socket, log: Log) -> None:
-    """Take attempts from the channel, one after the other, until the worker closes it."""
+def serve(channel: socket.socket, log: Log, relief: Relief | None = None, first: Attempt | None = None) -> None:
+    """Take attempts from the channel, one after the other, until the worker closes it, or one has taken long.
+
+    `relief` may start the jobs for us; `first` is one that was begun already.
+    """
     own_start = begin()
     told: Attempt | None = None
     spares, offered, reports = Spares(), Offered(channel), Reports(channel)
     plan: Plan | None = None
-    while True:
-        if plan is None:
+    is_over = False
+    while not is_over:
+        if first is None and plan is None:
             spares.wait(channel)
             received = receive(channel)
             if received is None:
                 break
             plan, lease = received
             held = Held(lease, plan.record)
-        attempt = Attempt(plan, held, log, own_start, spares)
+        attempt = Attempt(plan, held, log, own_start, spares) if plan is not None else first
+        assert attempt is not None
+        held, first = attempt.held, None
+        attempt.relief = relief if relief is not None and relief.suits(attempt.plan) else None
         attempt.on_wait = reports.say
         report = attempt.run()
         plan = attempt.go_on(offered)
-        reports.add(report | attempt.going_on(plan, offered.source), at_once=plan is None or attempt.is_told)
+        is_over = plan is None and time.monotonic() - attempt.started > LONG_S
+        going_on = attempt.going_on(plan, offered.source) | {"is_last": is_over}
+        reports.add(report | going_on, at_once=plan is None or attempt.is_told)
         told = attempt if attempt.is_told else told
     spares.drop()
     # The worker is gone: nobody has a next attempt for us, and perhaps nobody tells the end of our last one.

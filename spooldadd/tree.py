@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import time
 
 from spooldadd import process
+from spooldadd.bare import signal
 from spooldadd.cgroup import Leaf
 
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1)
@@ -60,6 +60,10 @@ class Tree:
         self._own = os.getpid()
         self._own_rss_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
+    def go_on(self, own_rss_kib: int, max_rss_bytes: int, *, is_told_to_stop: bool) -> None:
+        """Take note of how large we were when we started it, and of what was seen since."""
+        self._own_rss_kib, self.max_rss_bytes, self.is_told_to_stop = own_rss_kib, max_rss_bytes, is_told_to_stop
+
     def wait(self, timeout_s: float) -> None:
         """Sleep until something happens or the time is over, and collect every process that ended."""
         self._note(signal.sigtimedwait(SIGNALS, max(timeout_s, 0.0)))
@@ -75,13 +79,17 @@ class Tree:
                 return False
             if pid == 0:
                 return True
-            self.cpu_s += usage.ru_utime + usage.ru_stime
-            # At exec the kernel counts what the caller had as the new program's peak: up to our own size it says nothing.
-            self.at_most_rss_bytes = max(self.at_most_rss_bytes, usage.ru_maxrss * 1024)
-            if usage.ru_maxrss > self._own_rss_kib:
-                self.max_rss_bytes = max(self.max_rss_bytes, usage.ru_maxrss * 1024)
-            if pid == self.main:
-                self.status = status
+            self.note_end(pid, status, usage)
+
+    def note_end(self, pid: int, status: int, usage: resource.struct_rusage) -> None:
+        """Note what the kernel said of a process that was collected."""
+        self.cpu_s += usage.ru_utime + usage.ru_stime
+        # At exec the kernel counts what the caller had as the new program's peak: up to our own size it says nothing.
+        self.at_most_rss_bytes = max(self.at_most_rss_bytes, usage.ru_maxrss * 1024)
+        if usage.ru_maxrss > self._own_rss_kib:
+            self.max_rss_bytes = max(self.max_rss_bytes, usage.ru_maxrss * 1024)
+        if pid == self.main:
+            self.status = status
 
     def members(self) -> list[int]:
         """Return the processes of the job that live now."""

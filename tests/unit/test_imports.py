@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from spooldadd import crew
 from tests.unit.inspect_records import MadeSpool, job_id
 
 # What takes more than a millisecond or two, with what it takes on a machine of today, in ms of processor.
@@ -56,6 +57,14 @@ ALLOWED: dict[str, tuple[set[str], int]] = {
     "failures": (MODELS | MAILS, 100),
     "mail list": (MODELS | MAILS | {"jinja2", "http.client", "urllib.request", "filelock"}, 92),
 }
+
+# Of the standard library, with what it brings along: `json`, `glob` and `fnmatch` bring `re`, that brings `enum`. Neither
+# `signal` nor `socket` (`bare` instead), `random` (it is drawn anew in each fork) or `typing`.
+LAUNCHER = {
+    "__future__", "collections", "contextlib", "copyreg", "ctypes", "datetime", "enum", "errno", "fcntl", "fnmatch",
+    "functools", "gc", "genericpath", "glob", "itertools", "json", "keyword", "math", "operator", "os", "posixpath", "re",
+    "reprlib", "resource", "select", "stat", "struct", "types",
+}  # fmt: skip
 
 PROGRAM = """
 import os, sys
@@ -130,6 +139,17 @@ def test_only_third_parties_that_are_written_down_are_imported(imported):
     for command, modules in imported.items():
         tops = {name.partition(".")[0] for name in modules if not name.startswith("_")}
         assert tops <= known | also | sys.stdlib_module_names, command
+
+
+def test_the_launcher_imports_no_more_than_is_written_down():
+    """Each module makes every fork slower, and what a fork uses of it is a page that it no longer shares."""
+    program = "import sys; before = set(sys.modules); sys.path.insert(0, sys.argv[1]); import spooldadd.launcher; "
+    program += "print(*sorted(set(sys.modules) - before))"
+    command = [sys.executable, "-I", "-S", "-c", program, os.path.dirname(os.path.dirname(crew.LAUNCHER))]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    tops = {name.partition(".")[0] for name in found if not name.startswith("_")}
+    assert tops - {"spooldadd"} <= LAUNCHER
+    assert sum(name.startswith("spooldadd") for name in found) <= 46
 
 
 def test_every_command_of_the_table_is_one():
