@@ -76,6 +76,7 @@ class Attempt:
         self.filed = ""  # where its record is now
         self.spares = spares
         self.spare_lock = ""
+        self.has_left = False  # a claim that recovery has to put right
         self.is_tidy = False  # the job has ended by itself, and left no process that could hold the lease
         self.tick = 0
         self.eye = Eye(os.path.join(self.record, layout.CANCEL))
@@ -113,7 +114,8 @@ class Attempt:
                 self._say_claimed(following, offered.source)
         except (Left, ClaimLost) as error:
             durable.close(self.lease)
-            self.log.info("claim-lost", job=plan.job, reason=str(error), then="recovery puts it right")
+            self.has_left = True
+            self.log.info("claim-lost", job=error.job, reason=str(error), then="recovery puts it right")
         if following is None:
             offered.forget()
         self._clean_up(self.result, is_followed=following is not None)
@@ -161,7 +163,7 @@ class Attempt:
     def going_on(self, plan: Plan | None, source: str) -> dict[str, object]:
         """Return what the worker wants to know of how we go on."""
         if plan is None:
-            return {"following": "", "spare": self.spare_lock}
+            return {"following": "", "spare": self.spare_lock, "has_left": self.has_left}
         return {"following": plan.record, "source": source, "queue": plan.queue}
 
     def _persist(self, event: str, step: Callable[[], T]) -> T:

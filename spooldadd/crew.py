@@ -41,7 +41,8 @@ class Report:
     """What a supervisor says when it has filed an attempt; `is_gone` where it ended without a word.
 
     `is_told` says that word was left for the notifier; `spare` is a lock file that may be used again; `following` is the
-    record that it has claimed next of what was offered on `channel`, `source` what that drop was called.
+    record that it has claimed next of what was offered on `channel`, `source` what that drop was called. `has_left` says
+    that it has left a claim to recovery.
     """
 
     record: str
@@ -53,6 +54,7 @@ class Report:
     following: str = ""
     source: str = ""
     queue: str = ""
+    has_left: bool = False
     channel: int = -1
 
 

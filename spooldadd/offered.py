@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 class Left(Exception):  # it is an answer, not a fault of ours
     """A claim was made half, or of other bytes than were planned. Whoever lets go of its lease leaves it to recovery."""
 
+    def __init__(self, job: str, reason: str) -> None:
+        super().__init__(reason)
+        self.job = job
+
 
 class Held:
     """A lease, and the record whose lock file it is of now."""
@@ -116,9 +120,9 @@ def _claim(places: layout.Layout, held: Held, common: dict[str, Any], offer: tup
             return None
         is_as_planned = _has(target, signature, data)
     except OSError as error:
-        raise Left(str(error)) from error
+        raise Left(plan.job, str(error)) from error
     if not is_as_planned:
-        raise Left(f"`{source}` was changed when it was claimed")
+        raise Left(plan.job, f"`{durable.printable(source)}` was changed when it was claimed")
     return plan
 
 

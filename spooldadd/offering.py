@@ -64,10 +64,6 @@ class Offering:
     def __len__(self) -> int:
         return sum(len(offers.entries) for offers in self._given.values())
 
-    def has_given(self, channel: int) -> bool:
-        """Tell whether the supervisor at this channel has offers."""
-        return bool(self._given.get(channel, _Offers()).entries)
-
     @property
     def next_at(self) -> float:
         """When an offer is void that nobody has taken, by the monotonic clock."""

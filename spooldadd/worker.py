@@ -249,8 +249,8 @@ class Worker:
         if report.following:
             self._adopted.forget(report.following)
             self._room.enter(report.following, report.queue)
-        elif report.is_gone and self._offering.has_given(report.channel):
-            self._timers.recover = 0.0  # it may have died while it claimed one of them
+        elif report.is_gone or report.has_left:
+            self._timers.recover = 0.0  # also where its offers were taken back: it may have claimed one of them before
         self._offering.heed(report)
         if report.spare:
             self.spool.spares.append(report.spare)
@@ -279,6 +279,7 @@ class Worker:
 
     def _recover(self, now: float) -> None:
         found = recovery.recover_all(self._context, skip=frozenset(self._crew.records))
+        self._faltering.note(found, now)
         self._sharing.recovered()
         self._sharing.inherit(self._launching.notices, now)
         for name, what in found.items():

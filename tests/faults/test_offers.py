@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from spooldadd import claim, layout, offering
+from spooldadd import claim, layout, offering, supervisor
 from spooldadd.ahead import plan_ahead
+from spooldadd.attempt import Attempt
 from spooldadd.channel import offer
+from spooldadd.crew import Report
 from spooldadd.offered import Held, Left, Offered
+from spooldadd.spares import Spares
 from tests.faults.bench import Bench
 from tests.faults.chaos import LAUNCHER, SUPERVISOR, name_of
 from tests.faults.steps import ONCE
@@ -204,3 +207,57 @@ def test_whoever_is_killed_meanwhile_each_job_runs_once_or_is_called_lost(node, 
     assert set(outcomes.values()) <= {"success", "lost"}
     assert {name for name, outcome in outcomes.items() if outcome == "success"} <= set(ran)
     until(lambda: not node.records("running"), "nothing is left")
+
+
+# -- what a worker makes of what it hears
+
+
+@pytest.fixture
+def bench():
+    bench = Bench(durability="process")
+    yield bench
+    bench.close()
+
+
+def leave_claim(bench: Bench) -> None:
+    """A claim that nobody holds any more, and of which nothing was started."""
+    bench.drop(ONCE)
+    os.close(bench.claim().lease)
+
+
+@pytest.mark.parametrize(
+    "report", [Report(OLD, is_gone=True, channel=9), Report(OLD, state="done", has_left=True, channel=9)]
+)
+def test_what_a_supervisor_may_have_claimed_unheard_is_looked_at_at_once(bench, report):
+    # Found with one that was stopped until its offers were void, then killed: `--drain` ended with its claim in `running/`.
+    worker = bench.worker()
+    worker._do_due(time.monotonic())
+    leave_claim(bench)
+    worker._hear(report)
+    worker._do_due(time.monotonic())
+    assert not os.listdir(bench.spool_path / "running")
+    assert len(worker._queueing) == 1
+
+
+def test_a_claim_that_is_left_to_recovery_is_said_by_its_own_name(bench):
+    os.environ["LINES"] = str(bench.lines_path)
+    bench.drop(ONCE)
+    launching, entry = bench.launching(), bench.entry()
+    claimed = launching.claim(entry)
+    attempt = Attempt(launching.plan(claimed, entry), Held(claimed.lease, claimed.record), bench.log, 0, Spares())
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    bench.drop(ONCE, "two.toml")
+    ahead = plan_ahead(bench.open(), bench.config, launching, bench.entry())
+    other = ahead._replace(data=b"other")
+    assert offer(ours, marshal.dumps(offering.message(bench.open(), time.monotonic() + 60.0, [("two.toml", other)])))
+    bench.in_fork(lambda: run_and_say(attempt, theirs, bench.root / "said"))
+    assert marshal.loads((bench.root / "said").read_bytes())["has_left"]
+    (said,) = [line for line in bench.log_path.read_text().splitlines() if "claim-lost" in line]
+    assert ahead.table["job"] in said
+
+
+def run_and_say(attempt: Attempt, channel: socket.socket, path: Path) -> None:
+    supervisor.begin()
+    attempt.run()
+    following = attempt.go_on(Offered(channel))
+    path.write_bytes(marshal.dumps(attempt.going_on(following, "")))
