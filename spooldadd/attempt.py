@@ -154,17 +154,18 @@ class Attempt:
                 claiming.make_claim_last(record_path)
                 claiming.make_last(record_path, os.path.join(self.places.root, source), at_once=True)
             except OSError as error:
-                left = Left(str(error))
+                left = Left(following.job, str(error))
             else:
                 return None
         self._persist("filing-waits", lambda: filing.make_old_name_last(self.places, self.filed))
         return left
 
-    def going_on(self, plan: Plan | None, source: str) -> dict[str, object]:
+    def going_on(self, plan: Plan | None, offered: Offered) -> dict[str, object]:
         """Return what the worker wants to know of how we go on."""
         if plan is None:
             return {"following": "", "spare": self.spare_lock, "has_left": self.has_left}
-        return {"following": plan.record, "source": source, "queue": plan.queue}
+        said = {"following": plan.record, "source": offered.source, "queue": plan.queue}
+        return {**said, "signature": offered.signature}
 
     def _persist(self, event: str, step: Callable[[], T]) -> T:
         """Repeat a step until the host allows it: a full disk, a share that is away, a read-only remount all end one day.

@@ -41,8 +41,8 @@ class Report:
     """What a supervisor says when it has filed an attempt; `is_gone` where it ended without a word.
 
     `is_told` says that word was left for the notifier; `spare` is a lock file that may be used again; `following` is the
-    record that it has claimed next of what was offered on `channel`, `source` what that drop was called. `has_left` says
-    that it has left a claim to recovery.
+    record that it has claimed next of what was offered on `channel`, `source` and `signature` what
+    that drop was called and told by. `has_left` says that it has left a claim to recovery.
     """
 
     record: str
@@ -53,6 +53,7 @@ class Report:
     spare: str = ""
     following: str = ""
     source: str = ""
+    signature: tuple[int, int, int] = (0, 0, 0)
     queue: str = ""
     has_left: bool = False
     channel: int = -1

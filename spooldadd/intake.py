@@ -258,8 +258,7 @@ class Intake:
         names: dict[str, None] = {}
         while len(names) < most and (at := self.next_at) is not None and at <= now:
             names[heapq.heappop(self._times)[1]] = None
-        drops = [self._check(name, now, None) for name in names]
-        return [drop for drop in drops if drop is not None]
+        return [drop for name in names if (drop := self._check(name, now, None)) is not None]
 
     def owns(self, key: str) -> bool:
         """Tell whether a drop of this key would be in this directory."""
@@ -273,9 +272,11 @@ class Intake:
         if found is not None:
             self._wait(name, _mark(found.status), now + self._settle_s)
 
-    def forget(self, key: str) -> None:
-        """A file of this name is no longer ours to claim; a new one is a new drop."""
-        self._forget(key.removeprefix(self._prefix))
+    def forget(self, key: str, claimed: Signature | None = None) -> None:
+        """A file of this name, or only the one of this signature, is no longer ours to claim; a new one is a new drop."""
+        name = key.removeprefix(self._prefix)
+        if claimed is None or self._quiet.get(name) == hash(claimed) & _TWO_DIGITS:
+            self._forget(name)
 
     def forget_all(self) -> None:
         """Nothing here is ours to claim any more."""

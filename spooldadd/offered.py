@@ -63,13 +63,14 @@ class Held:
 class Offered:
     """The offers that one supervisor has, in the order in which they are to be taken."""
 
-    __slots__ = ("_channel", "_offers", "is_open", "source")
+    __slots__ = ("_channel", "_offers", "is_open", "signature", "source")
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._offers: deque[tuple[float, dict[str, Any], tuple[Any, ...]]] = deque()
         self.is_open = True  # the worker is there
         self.source = ""  # what was claimed last, as it was called where it was dropped
+        self.signature = (0, 0, 0)  # and what that file is told by from one that is dropped there later
 
     def claim(self, places: layout.Layout, held: Held) -> Plan | None:
         """Claim the first that can be had, with this lease; return its plan, or None.
@@ -82,7 +83,7 @@ class Offered:
             if time.monotonic() < until:
                 plan = _claim(places, held, common, offer)
                 if plan is not None:
-                    self.source = offer[0]
+                    self.source, self.signature = offer[:2]
                     return plan
         return None
 

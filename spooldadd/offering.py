@@ -105,9 +105,9 @@ class Offering:
                 entry = offers.entries.pop(name)
                 if name == report.following:
                     break
-                self.queueing.add(entry)  # it was passed over: it is not as it was
-        self.queueing.backlog.discard(report.source, is_record=False)  # where it was put back meanwhile
-        self.sources.forget_drop(report.source)
+                self._return(entry)  # it was passed over: it is not as it was
+        if self.sources.forget_drop(report.source, report.signature):
+            self.queueing.backlog.discard(report.source, is_record=False)  # where it was put back meanwhile
 
     # -- offering
 
@@ -150,8 +150,12 @@ class Offering:
 
     def _put_back(self, offers: _Offers) -> None:
         for entry in offers.entries.values():
-            self.queueing.add(entry)
+            self._return(entry)
         offers.entries.clear()
+
+    def _return(self, entry: Entry) -> None:
+        if (False, entry.key) not in self.queueing.backlog:  # else another one was dropped under this name meanwhile
+            self.queueing.add(entry)
 
 
 def message(the_spool: Spool, until: float, found: list[tuple[str, Ahead]]) -> dict[str, object]:

@@ -154,10 +154,12 @@ class Sources:
         else:
             self._intake_of(entry.key).forget(entry.key)
 
-    def forget_drop(self, key: str) -> None:
-        """This drop was claimed."""
+    def forget_drop(self, key: str, claimed: intake.Signature) -> bool:
+        """This drop was claimed, a moment ago; return whether no other of that name was handed out meanwhile."""
         self._claimed_at = time.monotonic()
-        self._intake_of(key).forget(key)
+        found = self._intake_of(key)
+        found.forget(key, claimed)
+        return not found.knows(key)
 
     def doubt(self, entry: Entry, now: float) -> None:
         """Wait for this drop to settle from now on: it turned out to be unfinished."""

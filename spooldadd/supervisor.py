@@ -94,7 +94,7 @@ def serve(channel: socket.socket, log: Log, relief: Relief | None = None, first:
         report = attempt.run()
         plan = attempt.go_on(offered)
         is_over = plan is None and time.monotonic() - attempt.started > LONG_S
-        going_on = attempt.going_on(plan, offered.source) | {"is_last": is_over}
+        going_on = attempt.going_on(plan, offered) | {"is_last": is_over}
         reports.add(report | going_on, at_once=plan is None or attempt.is_told)
         told = attempt if attempt.is_told else told
     spares.drop()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spooldadd import claim, layout, offering, supervisor
+from spooldadd import claim, intake, layout, offering, supervisor
 from spooldadd.ahead import plan_ahead
 from spooldadd.attempt import Attempt
 from spooldadd.channel import offer
@@ -259,5 +259,23 @@ def test_a_claim_that_is_left_to_recovery_is_said_by_its_own_name(bench):
 def run_and_say(attempt: Attempt, channel: socket.socket, path: Path) -> None:
     supervisor.begin()
     attempt.run()
-    following = attempt.go_on(Offered(channel))
-    path.write_bytes(marshal.dumps(attempt.going_on(following, "")))
+    offered = Offered(channel)
+    path.write_bytes(marshal.dumps(attempt.going_on(attempt.go_on(offered), offered)))
+
+
+def test_what_is_dropped_under_the_name_of_a_claimed_drop_before_we_hear_of_the_claim_is_not_forgotten(bench):
+    # A job that drops its own name again: it was found by the next scan only, up to 30 s later.
+    worker = bench.worker()
+    bench.drop(ONCE)
+    before = intake.signature((bench.spool_path / "one.toml").stat())
+    worker._do_due(time.monotonic())
+    worker._queueing.pop(lambda queue: True)
+    (bench.spool_path / "one.toml").unlink()
+    bench.drop(ONCE + "# again")
+    (watch,) = [watch for watch in worker._sources._watches if watch.path == str(bench.spool_path)]
+    worker._queueing.take_in(worker._sources.heed(watch), time.monotonic())
+    worker._hear(Report(OLD, following="x", source="one.toml", signature=before, queue="default", channel=9))
+    assert len(worker._queueing) == 1
+    now = intake.signature((bench.spool_path / "one.toml").stat())
+    worker._hear(Report("x", following="y", source="one.toml", signature=now, queue="default", channel=9))
+    assert len(worker._queueing) == 0
