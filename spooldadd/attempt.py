@@ -128,7 +128,8 @@ class Attempt:
         """
         plan, following, left = self.plan, None, None
         # Only on a spool of this machine alone, and where no other process can hold the lease when the next job has it.
-        if self.is_tidy and not (plan.is_shared or plan.is_far or plan.account or self.handover.is_beside):
+        is_simple = self.is_tidy and not (plan.is_shared or plan.is_far or plan.account or self.handover.is_beside)
+        if is_simple and not self.is_told:  # if the worker is gone, we are who tells: now, and not after the next job
             try:
                 following = offered.claim(self.places, self.held)
             except Left as error:

@@ -9,6 +9,10 @@ from spooldadd import durable
 from spooldadd.bare import socket
 from spooldadd.plan import Plan, from_wire
 
+TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # A plan that fits goes as one packet; a larger one (long `[config]` or `stdin`) as a file in memory.
 PACKET_BYTES = 65536
 IN_PACKET, IN_FILE, OFFERS = b"p", b"f", b"o"
@@ -50,10 +54,14 @@ def receive_offers(channel: socket.socket) -> bytes | None:
     return data[1:] or None
 
 
-def receive(channel: socket.socket) -> tuple[Plan, int] | None:
-    """Return the next attempt and its lease, or None when the worker has closed the channel. Offers come too late here."""
+def receive(channel: socket.socket, wait: Callable[[], object]) -> tuple[Plan, int] | None:
+    """Return the next attempt and its lease, or None when the worker has closed the channel. Offers come too late here.
+
+    `wait` is called before each look: it returns when there is something to read, or when nothing is lost by waiting.
+    """
     data = OFFERS
     while data[:1] == OFFERS:
+        wait()
         try:
             data, fds = receive_fds(channel, PACKET_BYTES + 1, 2)
         except OSError:

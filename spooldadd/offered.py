@@ -119,11 +119,11 @@ def _claim(places: layout.Layout, held: Held, common: dict[str, Any], offer: tup
         if not won:
             claiming.remove_unclaimed(record_path)
             return None
-        is_as_planned = _has(target, signature, data)
+        trouble = _trouble(target, signature, data)
     except OSError as error:
         raise Left(plan.job, str(error)) from error
-    if not is_as_planned:
-        raise Left(plan.job, f"`{durable.printable(source)}` was changed when it was claimed")
+    if trouble:
+        raise Left(plan.job, f"`{durable.printable(source)}` {trouble} when it was claimed")
     return plan
 
 
@@ -133,11 +133,19 @@ def _table(common: dict[str, Any], plan: Plan, source: str) -> dict[str, object]
     return claiming.table(claimer, name, plan.queue, source, (plan.submitted_at_s, plan.claimed_at_s), {})
 
 
-def _has(path: str, signature: tuple[int, int, int], data: bytes) -> bool:
-    """Tell whether these bytes are in this file: what was planned is what runs."""
+def _trouble(path: str, signature: tuple[int, int, int], data: bytes) -> str:
+    """Say why what was planned is not what is to run; empty where these bytes are in this file, and nobody writes to it."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return _signature(os.fstat(fd)) == signature and os.read(fd, len(data) + 1) == data
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)  # as in `writers`: until it is closed
+    except BlockingIOError:
+        os.close(fd)
+        return "was open for writing"
+    except OSError:
+        pass  # neither this file system nor our rights say who writes
+    try:
+        is_same = _signature(os.fstat(fd)) == signature and os.read(fd, len(data) + 1) == data
+        return "" if is_same else "was changed"
     finally:
         os.close(fd)
 

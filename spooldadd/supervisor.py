@@ -61,6 +61,7 @@ class Reports:
 def begin() -> int:
     """Become a supervisor; return when this process was started (`process.start_ticks`)."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # of who opens for writing what we just read: see `writers`
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     process.become_subreaper()
     process.set_name(COMM)
@@ -80,8 +81,7 @@ def serve(channel: socket.socket, log: Log, relief: Relief | None = None, first:
     is_over = False
     while not is_over:
         if first is None and plan is None:
-            spares.wait(channel)
-            received = receive(channel)
+            received = receive(channel, lambda: spares.wait(channel))
             if received is None:
                 break
             plan, lease = received

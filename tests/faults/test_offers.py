@@ -9,15 +9,17 @@ import socket
 import time
 from collections import Counter
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from spooldadd import claim, intake, layout, offering, supervisor
 from spooldadd.ahead import plan_ahead
 from spooldadd.attempt import Attempt
-from spooldadd.channel import offer
+from spooldadd.channel import offer, receive
 from spooldadd.crew import Report
 from spooldadd.offered import Held, Left, Offered
+from spooldadd.plan import Plan
 from spooldadd.spares import Spares
 from tests.faults.bench import Bench
 from tests.faults.chaos import LAUNCHER, SUPERVISOR, name_of
@@ -110,6 +112,13 @@ def test_bytes_that_were_changed_without_a_trace_do_not_run_as_planned(scene):
     os.close(scene.held.lease)
     scene.bench.recover()
     assert len(os.listdir(scene.places.waiting)) == 1, "its claim never started, so it is in line again"
+
+
+def test_what_somebody_has_open_for_writing_does_not_run_as_planned(scene):
+    # A worker's own claim looks for a writer, too: he has changed nothing yet.
+    scene.offer()
+    with scene.drop.open("r+"), pytest.raises(Left, match="open for writing"):
+        scene.claim()
 
 
 def test_an_offer_lasts_for_a_moment(scene):
@@ -254,6 +263,31 @@ def test_a_claim_that_is_left_to_recovery_is_said_by_its_own_name(bench):
     assert marshal.loads((bench.root / "said").read_bytes())["has_left"]
     (said,) = [line for line in bench.log_path.read_text().splitlines() if "claim-lost" in line]
     assert ahead.table["job"] in said
+
+
+def test_who_has_word_for_the_notifier_claims_nothing(scene):
+    # Its worker may be gone before it hears of that: the mail would wait for the end of the next job, however long.
+    scene.offer()
+    attempt = Attempt(Plan(), scene.held, scene.bench.log, 0)
+    attempt.places, attempt.is_tidy, attempt.is_told = scene.places, True, True
+    assert attempt.go_on(scene.offered) is None
+    assert not os.listdir(scene.places.running)
+
+
+def test_offers_that_come_too_late_keep_no_spare_directory_on_an_idle_node(tmp_path):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    spares = Spares()
+    (tmp_path / "empty").mkdir(0o700)
+    assert spares.keep_directory(str(tmp_path / "empty"))
+    assert offer(ours, b"late")
+    idle = Thread(target=receive, args=(theirs, lambda: spares.wait(theirs)))
+    idle.start()
+    try:
+        until(lambda: not os.listdir(tmp_path), "the spare is removed")
+    finally:
+        ours.close()
+        idle.join()
+        theirs.close()
 
 
 def run_and_say(attempt: Attempt, channel: socket.socket, path: Path) -> None:
