@@ -52,6 +52,7 @@ class Held:
         if not self._is_rewritable:  # at the end is no place for what replaces the rest
             fcntl.fcntl(self.lease, fcntl.F_SETFL, fcntl.fcntl(self.lease, fcntl.F_GETFL) & ~os.O_APPEND)
             self._is_rewritable = True
+        fcntl.flock(self.lease, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as we hold it, unless the last job has unlocked it for all
         # With empty lines to its end, and not cut: ext4 takes 4 ms to cut a file that was just written.
         os.lseek(self.lease, 0, os.SEEK_SET)
         durable.write_all(self.lease, holder.ljust(os.fstat(self.lease).st_size, b"\n"))

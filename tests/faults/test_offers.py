@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import marshal
 import os
 import signal
@@ -119,6 +120,13 @@ def test_what_somebody_has_open_for_writing_does_not_run_as_planned(scene):
     scene.offer()
     with scene.drop.open("r+"), pytest.raises(Left, match="open for writing"):
         scene.claim()
+
+
+def test_a_job_that_unlocks_what_it_inherits_does_not_take_the_lease_from_the_next_one(scene):
+    fcntl.flock(scene.held.lease, fcntl.LOCK_UN)
+    record = scene.offer()
+    assert scene.claim() is not None
+    assert claim.is_held(scene.places, record)
 
 
 def test_an_offer_lasts_for_a_moment(scene):
