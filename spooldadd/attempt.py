@@ -72,11 +72,10 @@ class Attempt:
         self.handover = Handover(self.places, plan.record, plan.node, lease)
         self.place = place.of(plan, spares)
         self.built = building.Built()
-        self.is_told = False
+        self.is_told = self.has_left = False  # word for the notifier; a claim that recovery has to put right
         self.filed = ""  # where its record is now
         self.spares = spares
         self.spare_lock = ""
-        self.has_left = False  # a claim that recovery has to put right
         self.is_tidy = False  # the job has ended by itself, and left no process that could hold the lease
         self.tick = 0
         self.eye = Eye(os.path.join(self.record, layout.CANCEL))
@@ -104,7 +103,6 @@ class Attempt:
 
     def go_on(self, offered: Offered) -> Plan | None:
         """Claim the next job under our lease, where one is offered, or let go of the lease; then clean up."""
-        plan = self.plan
         following = None
         try:
             following = self._claim_next(offered)
@@ -115,7 +113,8 @@ class Attempt:
         except (Left, ClaimLost) as error:
             durable.close(self.lease)
             self.has_left = True
-            self.log.info("claim-lost", job=error.job, reason=str(error), then="recovery puts it right")
+            job = error.job if isinstance(error, Left) else self.plan.job
+            self.log.info("claim-lost", job=job, reason=str(error), then="recovery puts it right")
         if following is None:
             offered.forget()
         self._clean_up(self.result, is_followed=following is not None)
@@ -165,8 +164,7 @@ class Attempt:
         """Return what the worker wants to know of how we go on."""
         if plan is None:
             return {"following": "", "spare": self.spare_lock, "has_left": self.has_left}
-        said = {"following": plan.record, "source": offered.source, "queue": plan.queue}
-        return {**said, "signature": offered.signature}
+        return {"following": plan.record, "source": offered.source, "queue": plan.queue, "signature": offered.signature}
 
     def _persist(self, event: str, step: Callable[[], T]) -> T:
         """Repeat a step until the host allows it: a full disk, a share that is away, a read-only remount all end one day.
