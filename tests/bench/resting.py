@@ -16,11 +16,11 @@ def idle_rows(seconds: float, directory: str | None) -> list[Row]:
         node.start("--jobs", "2")
         place.fill(node, 4)
         place.wait_for(lambda: place.count(node.spool / "done") == 4)
-        time.sleep(35)  # until the supervisors of these jobs have ended, too
+        time.sleep(45)  # until the supervisors of these jobs have ended, too
         pids = place.ours(node)
-        cpu_s, woken = place.cpu_of(pids)[0], place.wakeups(pids)
+        cpu_s, woken = place.run_s(pids), place.wakeups(pids)
         time.sleep(seconds)
-        cpu_s, woken = place.cpu_of(pids)[0] - cpu_s, place.wakeups(pids) - woken
+        cpu_s, woken = place.run_s(pids) - cpu_s, place.wakeups(pids) - woken
         return [
             Row("idle: CPU of all our processes", 100 * cpu_s / seconds, "% of a core", 0.1),
             Row("idle: wake-ups", woken / seconds, "a second", 1),
