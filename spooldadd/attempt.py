@@ -74,16 +74,14 @@ class Attempt:
         self.built = building.Built()
         self.is_told = self.has_left = False  # word for the notifier; a claim that recovery has to put right
         self.filed = ""  # where its record is now
-        self.spares = spares
-        self.spare_lock = ""
+        self.spares, self.spare_lock = spares, ""
         self.is_tidy = False  # the job has ended by itself, and left no process that could hold the lease
         self.tick = 0
         self.eye = Eye(os.path.join(self.record, layout.CANCEL))
         self.result: dict[str, object] = {}
         self.relief: Relief | None = None  # starts the job for us
         self.on_wait: Callable[[], None] = nothing  # called before what may take long
-        self.started_at_s = time.time()
-        self.started = time.monotonic()
+        self.started_at_s, self.started = time.time(), time.monotonic()
 
     def run(self) -> dict[str, object]:
         """Run the job, write its result, file it; return what the worker wants to know.
