@@ -25,22 +25,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from spooldadd import (
-    claim,
-    claiming,
-    damage,
-    durable,
-    filing,
-    layout,
-    lifecycle,
-    mark,
-    names,
-    notice,
-    record,
-    seizing,
-    spares,
-    spool,
-)
+from spooldadd import claim, damage, durable, filing, layout, lifecycle, mark, names, notice, record, seizing, spares, spool
+from spooldadd.claiming import is_of_claimer, remove_unclaimed
 from spooldadd.errors import ClaimLost, SpoolError
 from spooldadd.lifecycle import Policy
 from spooldadd.log import Log
@@ -290,11 +276,11 @@ def _is_unstarted(holder: claim.Holder, *, same_boot: bool) -> bool:
 
 
 def _holds_nothing(path: str) -> bool:
-    return all(claiming.is_of_claimer(entry) or entry.startswith(".") for entry in os.listdir(path))
+    return all(is_of_claimer(entry) or entry.startswith(".") for entry in os.listdir(path))
 
 
 def _remove(context: Context, name: names.RecordName) -> Found:
-    claiming.remove_unclaimed(os.path.join(context.places.running, str(name)))
+    remove_unclaimed(os.path.join(context.places.running, str(name)))
     filing.remove_lock(context.places, str(name))
     context.log.info("removed", job=name.job, attempt=name.attempt, reason="it was never claimed")
     return Found.UNCLAIMED

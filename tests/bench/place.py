@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,12 +26,23 @@ def spool(durability: str, directory: str | None) -> Iterator[Node]:
     Not before: ext4 makes files up to fifty times slower beside thousands that were deleted within the last minutes.
     """
     root = tempfile.mkdtemp(prefix="spooldadd-bench-", dir=directory)
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    atexit.register(_remove, root)
     node = Node(Path(root), durability=durability, settle=None)
     try:
         yield node
     finally:
         node.end()
+
+
+def _remove(root: str) -> None:
+    """Remove what was measured on, and say so: a million records take minutes, on a disk that discards an hour."""
+    if not _removed:
+        print("removing what was made; what is left when this is interrupted is called `spooldadd-bench-…`", file=sys.stderr)
+    _removed.append(root)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+_removed: list[str] = []
 
 
 def fill(node: Node, jobs: int, text: str = SPEC) -> None:
