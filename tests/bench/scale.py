@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from spooldadd.names import random_part
 from tests.bench import place
-from tests.bench.measure import Row, quantile
+from tests.bench.measure import Row, interleaved, quantile, ratio
 from tests.support import Node
 
 RESULT = (
@@ -158,14 +159,11 @@ def _filing_s(node: Node, number: int) -> float:
     return ended - started
 
 
-def start_s(command: list[str], environ: dict[str, str], rounds: int) -> float:
-    """Return the median of the seconds that a command takes from start to end."""
-    found = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        subprocess.run(command, env=environ, stdout=subprocess.DEVNULL, check=True)
-        found.append(time.perf_counter() - started)
-    return quantile(found, 0.5)
+def start_s(command: list[str], environ: dict[str, str]) -> float:
+    """Return the seconds that a command takes from start to end."""
+    started = time.perf_counter()
+    subprocess.run(command, env=environ, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started
 
 
 def cold_rows(rounds: int, directory: str | None) -> list[Row]:
@@ -174,11 +172,16 @@ def cold_rows(rounds: int, directory: str | None) -> list[Row]:
         place.fill(node, 3)
         node.drain()
         python = str(Path(node.command[0]).parent / "python")
-        bare_s = start_s([python, "-I", "-S", "-c", ""], node.environ, rounds)
-        found = [Row("bare interpreter, start to end, median", bare_s * 1e3, "ms")]
         job = node.records("done")[0].name
-        for name, arguments, target in (("status", [], 3), ("logs", [job], None), ("submit", ["--help"], None)):
-            seconds = start_s([*node.command, name, *arguments], node.environ, rounds)
-            shown = " ".join([name, *arguments]).replace(job, "JOB")
-            found.append(Row(f"`{shown}`", seconds / bare_s, "x bare", target))
-        return found
+        commands = {
+            "bare": [python, "-I", "-S", "-c", ""],
+            "status": [*node.command, "status"],
+            "logs JOB": [*node.command, "logs", job],
+            "submit --help": [*node.command, "submit", "--help"],
+        }
+        kinds = {name: functools.partial(start_s, command, node.environ) for name, command in commands.items()}
+        found = interleaved(kinds, rounds)
+        rows = [Row("bare interpreter, start to end, median", quantile(found["bare"], 0.5) * 1e3, "ms")]
+        for name, target in (("status", 3), ("logs JOB", None), ("submit --help", None)):
+            rows.append(Row(f"`{name}`", ratio(found, name, "bare"), "x bare", target))
+        return rows
