@@ -69,10 +69,9 @@ def test_limits_are_kept_by_the_one_that_waits(node: Node, keys: str):
 
 def test_a_cancel_reaches_the_one_that_waits_and_all_that_the_job_has_left(node: Node, gate: Path):
     node.start()
-    node.drop(
-        "long.toml",
-        f"""command = "(trap '' TERM; setsid sleep 61) & until test -e {gate}; do sleep 0.05; done"\n[limits]\nkill_after = "1s"\n""",
-    )
+    stubborn = "(trap '' TERM; setsid sleep 61) &"
+    limits = '[limits]\nkill_after = "1s"\n'
+    node.drop("long.toml", f"""command = "{stubborn} until test -e {gate}; do sleep 0.05; done"\n{limits}""")
     started(node)
     node.run("cancel", "long")
     assert result_of(node.wait_finished("long"))["outcome"] == "cancelled"
