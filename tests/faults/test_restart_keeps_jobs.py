@@ -92,7 +92,8 @@ def test_a_new_worker_counts_the_jobs_of_a_dead_one(node: Node, gate: Path):
 
 def status_of(node: Node) -> str:
     """What the worker last said about itself, in one line."""
-    found = [tomllib.loads(path.read_text()) for path in (node.spool / ".spool" / "nodes").glob("*.toml")]
+    paths = (node.spool / ".spool" / "nodes").glob("[!.]*.toml")  # and not what is being written
+    found = [tomllib.loads(path.read_text()) for path in paths]
     return " ".join(f"waiting={table['waiting']} running={table['running']}" for table in found)
 
 
