@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from spooldadd import forms, intake, names
+from spooldadd import claiming, forms, intake, names
 from spooldadd.backlog import Entry
 from spooldadd.config import Config
 from spooldadd.launching import FAULTS, Launching
@@ -55,7 +55,7 @@ def plan_ahead(the_spool: Spool, config: Config, launching: Launching, entry: En
     table = launching.repeats.table(data, claimed, launching.work_root)
     if table is None:
         table = _new_table(config, launching, (claimed, found, path))
-    return None if table is None else Ahead(claimed.record, table, intake.signature(found.status), data)
+    return None if table is None else Ahead(claimed.record, table, claiming.signature(found.status), data)
 
 
 def _new_table(config: Config, launching: Launching, came: tuple[Claim, intake.Look, str]) -> dict[str, object] | None:

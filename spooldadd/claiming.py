@@ -9,6 +9,7 @@ started; `recovery` has a row for each.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 
 from spooldadd import durable, layout, names, record
@@ -18,39 +19,49 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Claimer:
-    """Who claims: a node, and the worker that serves it, also where a supervisor of its own claims for it."""
-
-    __slots__ = ("boot_id", "node", "worker")
-
-    def __init__(self, node: str, worker: str, boot_id: str) -> None:
-        self.node = node
-        self.worker = worker
-        self.boot_id = boot_id
-
-
 def table(
-    claimer: Claimer,
+    claimer: Mapping[str, str],
     name: names.RecordName,
     queue: str,
     source: str,
     moments: tuple[float, float],
     taken: Mapping[str, object],
 ) -> dict[str, object]:
-    """Return what a claim says; `moments` are when the job was submitted and when it was claimed."""
+    """Return what a claim says; `moments` are when the job was submitted and when it was claimed.
+
+    `claimer` is node, worker and boot id, the worker's also where a supervisor of its own claims for it.
+    """
     return {
         "job": name.job,
         "attempt": name.attempt,
         "token": name.token,
         "queue": queue,
-        "node": claimer.node,
-        "worker": claimer.worker,
-        "boot_id": claimer.boot_id,
+        **claimer,
         "submitted_at": record.written(moments[0]),
         "claimed_at": record.written(moments[1]),
         "source": source,
         **taken,
     }
+
+
+def signature(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what changes when a file is written or replaced."""
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def has_writer_until_closed(fd: int) -> bool | None:
+    """Tell whether somebody has this file open for writing, as the kernel says it; None where it does not say.
+
+    Asks for a read lease, which the kernel refuses while there is a writer, and keeps it: closing the descriptor gives it
+    back. `writers` knows where the answer is not to be believed. Source: fcntl(2), F_SETLEASE.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
 
 
 def make_own(path: str, mode: int) -> None:

@@ -94,6 +94,17 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
+def overwrite(fd: int, data: bytes) -> None:
+    """Replace the lines of an open file, and stand behind the new ones: all who share its offset go on there.
+
+    With empty lines to its end, and not cut: ext4 takes 4 ms to cut a file that was just written. Not where it was opened to
+    append. Raises: OSError.
+    """
+    os.lseek(fd, 0, os.SEEK_SET)
+    write_all(fd, data.ljust(os.fstat(fd).st_size, b"\n"))
+    os.lseek(fd, len(data), os.SEEK_SET)
+
+
 def append(fd: int, path: str, data: bytes, *, sync: bool) -> None:
     """Write more to a file that we have open; where the descriptor answers no more, to the file of this name.
 

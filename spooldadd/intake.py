@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from spooldadd import bundle, forms, layout, watch, writers
+from spooldadd.claiming import signature
 from spooldadd.spec import MAX_SPEC_BYTES, Peek, has_whole_block, peek, peek_script, script_toml
 
 CONFLICT_MARKS = (".sync-conflict-", "(conflicted copy", "_conflict-")
@@ -53,11 +54,6 @@ def is_unexpected(name: str, suffixes: tuple[str, ...]) -> bool:
     is_ours = is_ours or bool(layout.inbox_node(name))
     is_temporary = name.startswith(TEMPORARY_STARTS) or name.endswith(TEMPORARY_END)
     return not (is_ours or is_temporary or name.endswith(suffixes) or is_conflict_copy(name))
-
-
-def signature(status: os.stat_result) -> Signature:
-    """Return what changes when a file is written or replaced."""
-    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _mark(status: os.stat_result) -> int:

@@ -53,10 +53,7 @@ class Held:
             fcntl.fcntl(self.lease, fcntl.F_SETFL, fcntl.fcntl(self.lease, fcntl.F_GETFL) & ~os.O_APPEND)
             self._is_rewritable = True
         fcntl.flock(self.lease, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as we hold it, unless the last job has unlocked it for all
-        # With empty lines to its end, and not cut: ext4 takes 4 ms to cut a file that was just written.
-        os.lseek(self.lease, 0, os.SEEK_SET)
-        durable.write_all(self.lease, holder.ljust(os.fstat(self.lease).st_size, b"\n"))
-        os.lseek(self.lease, len(holder), os.SEEK_SET)  # all who are handed the lease share its offset
+        durable.overwrite(self.lease, holder)
         os.rename(places.lock(self.record), places.lock(record_name))
         self.record = record_name
 
@@ -104,7 +101,7 @@ def _claim(places: layout.Layout, held: Held, common: dict[str, Any], offer: tup
     source, signature, data, table = offer
     path = os.path.join(places.root, source)
     try:
-        if _signature(os.lstat(path)) != signature:
+        if claiming.signature(os.lstat(path)) != signature:
             return None  # before anything is made for it: the worker looks at it again
     except OSError:
         return None
@@ -129,28 +126,17 @@ def _claim(places: layout.Layout, held: Held, common: dict[str, Any], offer: tup
 
 
 def _table(common: dict[str, Any], plan: Plan, source: str) -> dict[str, object]:
-    claimer = claiming.Claimer(plan.node, common["worker"], common["boot_id"])
     name = names.RecordName(names.JobId(plan.job), plan.attempt, plan.record.rpartition(".")[2])
-    return claiming.table(claimer, name, plan.queue, source, (plan.submitted_at_s, plan.claimed_at_s), {})
+    return claiming.table(common["claimer"], name, plan.queue, source, (plan.submitted_at_s, plan.claimed_at_s), {})
 
 
 def _trouble(path: str, signature: tuple[int, int, int], data: bytes) -> str:
     """Say why what was planned is not what is to run; empty where these bytes are in this file, and nobody writes to it."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)  # as in `writers`: until it is closed
-    except BlockingIOError:
-        os.close(fd)
-        return "was open for writing"
-    except OSError:
-        pass  # neither this file system nor our rights say who writes
-    try:
-        is_same = _signature(os.fstat(fd)) == signature and os.read(fd, len(data) + 1) == data
+        if claiming.has_writer_until_closed(fd):
+            return "was open for writing"
+        is_same = claiming.signature(os.fstat(fd)) == signature and os.read(fd, len(data) + 1) == data
         return "" if is_same else "was changed"
     finally:
         os.close(fd)
-
-
-def _signature(status: os.stat_result) -> tuple[int, int, int]:
-    """Return what a file is told by from another one, and from itself when it was written to."""
-    return status.st_size, status.st_mtime_ns, status.st_ino

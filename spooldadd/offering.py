@@ -160,6 +160,6 @@ class Offering:
 
 def message(the_spool: Spool, until: float, found: list[tuple[str, Ahead]]) -> dict[str, object]:
     """Return what `offered` reads: drops by their keys, each with its plan."""
-    claimer, holder = the_spool.claimer, claim.line_of(the_spool.holder)
+    holder = claim.line_of(the_spool.holder)
     offers = [(key, ahead.signature, ahead.data, ahead.table) for key, ahead in found]
-    return {"until": until, "worker": claimer.worker, "boot_id": claimer.boot_id, "holder": holder, "offers": offers}
+    return {"until": until, "claimer": the_spool.claimer, "holder": holder, "offers": offers}

@@ -76,10 +76,11 @@ class Spool:
         return not filesystem.is_network(filesystem.kind(self.places.root))
 
     @property
-    def claimer(self) -> claiming.Claimer:
-        """Who claims here."""
+    def claimer(self) -> dict[str, str]:
+        """Who claims here, as it stands in a claim."""
         holder = self.holder
-        return claiming.Claimer(holder.node, f"{holder.worker_pid}.{holder.worker_start}", holder.boot_id)
+        worker = f"{holder.worker_pid}.{holder.worker_start}"
+        return {"node": holder.node, "worker": worker, "boot_id": holder.boot_id}
 
     @property
     def sync(self) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 
-from spooldadd import durable, intake, layout, origin
+from spooldadd import claiming, durable, intake, layout, origin
 from spooldadd.errors import ConfigError
 from spooldadd.ledger import Ledger
 from spooldadd.log import Log
@@ -137,7 +137,7 @@ class Synced:
             if not intake.is_candidate(layout.bare_name(os.path.basename(key)), self._suffixes):
                 continue
             try:
-                seen = intake.signature(os.lstat(os.path.join(self._places.root, key)))
+                seen = claiming.signature(os.lstat(os.path.join(self._places.root, key)))
             except FileNotFoundError:
                 continue
             before = known.get(key)

@@ -9,7 +9,7 @@ import fcntl
 import os
 import signal
 
-from spooldadd import filesystem
+from spooldadd import claiming, filesystem
 
 
 def has_writer(fd: int) -> bool | None:
@@ -26,14 +26,9 @@ def has_writer(fd: int) -> bool | None:
 
 def has_writer_until_closed(fd: int) -> bool | None:
     """Do as `has_writer` does, and keep the lease: whoever closes the descriptor gives it back, and saves a call."""
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except BlockingIOError:
-        # NFS said so of files that nobody had open, for as long as the server gave no delegation: such a job never ran.
-        return None if filesystem.asks_server_for_leases(os.fstat(fd).st_dev) else True
-    except OSError:
-        return None
-    return False
+    writer = claiming.has_writer_until_closed(fd)
+    # NFS said so of files that nobody had open, for as long as the server gave no delegation: such a job never ran.
+    return None if writer and filesystem.asks_server_for_leases(os.fstat(fd).st_dev) else writer
 
 
 def ignore_lease_breaks() -> None:

@@ -14,7 +14,7 @@ from threading import Thread
 
 import pytest
 
-from spooldadd import claim, intake, layout, offering, supervisor
+from spooldadd import claim, claiming, layout, offering, supervisor
 from spooldadd.ahead import plan_ahead
 from spooldadd.attempt import Attempt
 from spooldadd.channel import offer, receive
@@ -309,7 +309,7 @@ def test_what_is_dropped_under_the_name_of_a_claimed_drop_before_we_hear_of_the_
     # A job that drops its own name again: it was found by the next scan only, up to 30 s later.
     worker = bench.worker()
     bench.drop(ONCE)
-    before = intake.signature((bench.spool_path / "one.toml").stat())
+    before = claiming.signature((bench.spool_path / "one.toml").stat())
     worker._do_due(time.monotonic())
     worker._queueing.pop(lambda queue: True)
     (bench.spool_path / "one.toml").unlink()
@@ -318,6 +318,6 @@ def test_what_is_dropped_under_the_name_of_a_claimed_drop_before_we_hear_of_the_
     worker._queueing.take_in(worker._sources.heed(watch), time.monotonic())
     worker._hear(Report(OLD, following="x", source="one.toml", signature=before, queue="default", channel=9))
     assert len(worker._queueing) == 1
-    now = intake.signature((bench.spool_path / "one.toml").stat())
+    now = claiming.signature((bench.spool_path / "one.toml").stat())
     worker._hear(Report("x", following="y", source="one.toml", signature=now, queue="default", channel=9))
     assert len(worker._queueing) == 0
