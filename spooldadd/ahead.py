@@ -7,7 +7,6 @@ Nothing is held here.
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 from spooldadd import claiming, forms, intake, names
@@ -18,6 +17,7 @@ from spooldadd.mail.wishes import lacks_transport
 from spooldadd.placement import NOTHING
 from spooldadd.plan import to_table
 from spooldadd.reading import Unreadable, read
+from spooldadd.repeats import Table
 from spooldadd.spec import InvalidSpec
 from spooldadd.spec.plain import is_plain
 from spooldadd.spool import Claim, Spool
@@ -26,60 +26,72 @@ from spooldadd.spool import Claim, Spool
 MOST_BYTES = 2048
 
 
+class Named(NamedTuple):
+    """What a drop would be called as a job, and since when it is there."""
+
+    job: names.JobId
+    record: str
+    submitted_at_s: float
+
+
 class Ahead(NamedTuple):
-    """The record that a drop would become, its plan as a table, what its file is told by, and its bytes."""
+    """The record that a drop would become, its plan, what its file is told by, and its bytes."""
 
     record: str
-    table: dict[str, object]
+    table: Table
     signature: intake.Signature
     data: bytes
 
 
 def plan_ahead(the_spool: Spool, config: Config, launching: Launching, entry: Entry) -> Ahead | None:
     """Plan a drop that nobody has claimed yet; None where its claim is not of the simplest kind. Raises: OSError."""
-    if entry.is_record or "/" in entry.key or entry.needs != NOTHING or not entry.key.endswith(forms.TOML):
+    key, queue = entry.key, entry.queue
+    if entry.is_record or "/" in key or entry.needs != NOTHING or not key.endswith(forms.TOML):
         return None
-    if entry.queue in config.queues or config.trust.demand(entry.queue) != "no":
+    if queue in config.queues or config.trust.demand(queue) != "no":
         return None
-    path = os.path.join(the_spool.places.root, entry.key)
+    path = f"{the_spool.places.root}/{key}"
     found = intake.look(path)
     if found is None or found.writer or found.fault or launching.objection(found, MOST_BYTES):
         return None
-    if found.status.st_mtime != entry.since_s:
+    status, data = found.status, found.data or b""
+    if status.st_mtime != entry.since_s:
         return None
-    at_s = found.status.st_ctime  # a rename into the root has set it: see `spool`
-    name = names.RecordName(the_spool.job_of(entry.key, entry.name, at_s), 1, names.random_part())
-    record_path = os.path.join(the_spool.places.running, str(name))
-    claimed = Claim(name, record_path, -1, entry.queue, at_s, at_s, entry.key)
-    data = found.data or b""
-    table = launching.repeats.table(data, claimed, launching.work_root)
+    at_s = status.st_ctime  # a rename into the root has set it: see `spool`
+    job = the_spool.job_of(key, entry.name, at_s)
+    named = Named(job, f"{job}.1.{names.random_part()}", at_s)
+    table = launching.repeats.table(data, named, launching.work_root)
     if table is None:
-        table = _new_table(config, launching, (claimed, found, path))
-    return None if table is None else Ahead(claimed.record, table, claiming.signature(found.status), data)
+        table = _new_table(config, launching, named, (found, path, entry))
+    return None if table is None else Ahead(named.record, table, claiming.signature(status), data)
 
 
-def _new_table(config: Config, launching: Launching, came: tuple[Claim, intake.Look, str]) -> dict[str, object] | None:
+def _new_table(config: Config, launching: Launching, named: Named, came: tuple[intake.Look, str, Entry]) -> Table | None:
     """Return the plan of bytes that were not planned ahead before; None where more goes into it than these bytes."""
-    claimed, found, path = came
+    found, path, entry = came
     data = found.data or b""
     plain = None if launching.notices.is_on else _plain(data)  # who is told of a job depends on its name and its queue
     if plain is not None:
-        shaped = launching.repeats.of_shape(plain, claimed, launching.work_root)
+        shaped = launching.repeats.of_shape(plain, named, launching.work_root)
         if shaped is not None:
-            return shaped if shaped["queue"] == claimed.queue else None
+            return shaped if shaped.own["queue"] == entry.queue else None
+    record = names.parse_record_name(named.record)
+    assert record is not None
+    claimed = Claim(record, "", -1, entry.queue, named.submitted_at_s, named.submitted_at_s, entry.key)
     try:
         spec, plan = launching.planned(claimed, found, path, None)
     except (InvalidSpec, *FAULTS):
         return None  # whoever claims it says what is wrong
-    if not launching.repeats.knows(data) or plan.queue != claimed.queue:
+    if not launching.repeats.knows(data) or plan.queue != entry.queue:
         return None
     launching.complete(plan, spec)
     table = to_table(plan)
     if plain is not None:
         launching.repeats.keep_shape(plain, table)
-    if not plan.telling.on and lacks_transport(config, spec) is None:
-        launching.repeats.keep_table(data, table)
-    return table
+    if plan.telling.on or lacks_transport(config, spec) is not None:
+        return Table({}, table)
+    launching.repeats.keep_table(data, table)
+    return launching.repeats.table(data, named, launching.work_root)
 
 
 def _plain(data: bytes) -> dict[str, object] | None:

@@ -131,7 +131,7 @@ class Offering:
             found.append((entry, ahead))
             size += len(ahead.data)
         until = time.monotonic() + VALID_S
-        if not found or not self.crew.offer(channel, self._said(until, [(entry.key, ahead) for entry, ahead in found])):
+        if not found or not self.crew.offer(channel, self._said(until, found)):
             for entry, _ in found:
                 self.queueing.add(entry)
             return False
@@ -143,10 +143,8 @@ class Offering:
     def _ahead(self, entry: Entry) -> Ahead | None:
         return None if entry.key == self._unfit else plan_ahead(self.the_spool, self.config, self.launching, entry)
 
-    def _said(self, until: float, found: list[tuple[str, Ahead]]) -> dict[str, object]:
-        for _, ahead in found:
-            ahead.table["control_group"] = self.crew.control_group
-        return message(self.the_spool, until, found)
+    def _said(self, until: float, found: list[tuple[Entry, Ahead]]) -> dict[str, object]:
+        return message(self.the_spool, until, [(entry.key, ahead) for entry, ahead in found], self.crew.control_group)
 
     def _put_back(self, offers: _Offers) -> None:
         for entry in offers.entries.values():
@@ -158,8 +156,12 @@ class Offering:
             self.queueing.add(entry)
 
 
-def message(the_spool: Spool, until: float, found: list[tuple[str, Ahead]]) -> dict[str, object]:
-    """Return what `offered` reads: drops by their keys, each with its plan."""
-    holder = claim.line_of(the_spool.holder)
-    offers = [(key, ahead.signature, ahead.data, ahead.table) for key, ahead in found]
-    return {"until": until, "claimer": the_spool.claimer, "holder": holder, "offers": offers}
+def message(the_spool: Spool, until: float, found: list[tuple[str, Ahead]], control_group: str = "") -> dict[str, object]:
+    """Return what `offered` reads: drops by their keys, each with its plan. `marshal` writes what they share once."""
+    return {
+        "until": until,
+        "claimer": the_spool.claimer,
+        "holder": claim.line_of(the_spool.holder),
+        "control_group": control_group,
+        "offers": [(key, ahead.signature, ahead.data, *ahead.table) for key, ahead in found],
+    }

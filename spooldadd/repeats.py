@@ -9,10 +9,9 @@ Nothing is held here that cannot be read again.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from typing import NamedTuple, Protocol
 
-from spooldadd import names
 from spooldadd.bounds import DEFAULT_QUEUE
 from spooldadd.plan import Plan
 from spooldadd.planning import NO_SANDBOX, gpu_environ
@@ -24,6 +23,32 @@ from spooldadd.spool import Claim
 MOST, MOST_BYTES = 64, 16384
 # What differs from job to job, and goes into a plan as it is or not at all.
 _FREE = frozenset({"name", "queue", "command", "env", "stdin", "priority", "vars"})
+# Of a plan: what says something of one job alone, and what stands there of such differences.
+_OWN = frozenset({"name", "record", "job", "submitted_at_s", "claimed_at_s", "work_dir", "work_top", "environ"})
+_OWN_OF_SHAPE = frozenset({"queue", "command", "stdin"})
+
+
+class Job(Protocol):
+    """What tells one job from another of the same spec; a claim has it, and a drop before it is claimed."""
+
+    @property
+    def job(self) -> str:
+        """Its id."""
+
+    @property
+    def record(self) -> str:
+        """What its record is or would be called."""
+
+    @property
+    def submitted_at_s(self) -> float:
+        """When it was dropped, in seconds since the epoch."""
+
+
+class Table(NamedTuple):
+    """A plan as a table in two parts, so that what many have in common is made and sent once. Neither is ever changed."""
+
+    common: dict[str, object]
+    own: dict[str, object]
 
 
 class Repeats:
@@ -31,7 +56,7 @@ class Repeats:
 
     def __init__(self) -> None:
         self._kept: dict[bytes, tuple[Spec, Plan]] = {}
-        self._tables: dict[bytes, dict[str, object]] = {}
+        self._tables: dict[bytes, tuple[Spec, dict[str, object]]] = {}
         self._shapes: dict[str, dict[str, object]] = {}
 
     def find(self, data: bytes, claimed: Claim, work_root: str) -> tuple[Spec, Plan] | None:
@@ -43,65 +68,49 @@ class Repeats:
         plan = Plan()
         for name in Plan.__slots__:
             setattr(plan, name, getattr(kept, name))
-        plan.name = spec.name or names.job_name(claimed.job)
-        plan.record = claimed.record
-        plan.job = claimed.job
+        for name, value in _own(spec.name, claimed, work_root).items():
+            setattr(plan, name, value)
         plan.attempt = claimed.attempt
-        plan.submitted_at_s = claimed.submitted_at_s
         plan.claimed_at_s = claimed.claimed_at_s
         plan.environ = {**spec.env, **gpu_environ(claimed.taken)}
-        plan.work_dir = plan.work_top = os.path.join(work_root, claimed.record)
         return spec, plan
 
     def knows(self, data: bytes) -> bool:
         """Tell whether the plan of these bytes is kept: it depends on nothing but them and the configuration."""
         return data in self._kept
 
-    def table(self, data: bytes, claimed: Claim, work_root: str) -> dict[str, object] | None:
-        """Return the plan for this claim as a table, where one of these very bytes was kept."""
-        kept = self._tables.get(data)
-        if kept is None:
+    def table(self, data: bytes, job: Job, work_root: str) -> Table | None:
+        """Return the plan for this job as a table, where one of these very bytes was kept."""
+        found = self._tables.get(data)
+        if found is None:
             return None
-        work_dir = os.path.join(work_root, claimed.record)
-        return {
-            **kept,
-            "name": self._kept[data][0].name or names.job_name(claimed.job),
-            "record": claimed.record,
-            "job": claimed.job,
-            "submitted_at_s": claimed.submitted_at_s,
-            "work_dir": work_dir,
-            "work_top": work_dir,
-        }
+        spec, common = found
+        own = _own(spec.name, job, work_root)
+        own["environ"] = {**spec.env}  # of its own, because a supervisor adds to it
+        return Table(common, own)
 
-    def keep_table(self, data: bytes, table: dict[str, object]) -> None:
+    def keep_table(self, data: bytes, table: Mapping[str, object]) -> None:
         """Keep the table of a plan that is kept, and that says nothing of its job but what `table` replaces."""
-        self._tables[data] = table
+        self._tables[data] = self._kept[data][0], _without(table, _OWN)
 
-    def of_shape(self, spec: Mapping[str, object], claimed: Claim, work_root: str) -> dict[str, object] | None:
+    def of_shape(self, spec: Mapping[str, object], job: Job, work_root: str) -> Table | None:
         """Return the plan of a plain spec as a table, where one was kept that asks for the same but for what it runs."""
-        kept = self._shapes.get(_shape(spec))
-        if kept is None:
+        common = self._shapes.get(_shape(spec))
+        if common is None:
             return None
-        command, work_dir = spec["command"], os.path.join(work_root, claimed.record)
-        return {
-            **kept,
-            "name": spec.get("name") or names.job_name(claimed.job),
-            "queue": spec.get("queue", DEFAULT_QUEUE),
-            "command": ["/bin/sh", "-c", command] if isinstance(command, str) else command,
-            "environ": spec.get("env", {}),
-            "stdin": str(spec.get("stdin", "")).encode(),
-            "record": claimed.record,
-            "job": claimed.job,
-            "submitted_at_s": claimed.submitted_at_s,
-            "work_dir": work_dir,
-            "work_top": work_dir,
-        }
+        command = spec["command"]
+        own = _own(spec.get("name"), job, work_root)
+        own["queue"] = spec.get("queue", DEFAULT_QUEUE)
+        own["command"] = ["/bin/sh", "-c", command] if isinstance(command, str) else command
+        own["environ"] = spec.get("env", {})
+        own["stdin"] = str(spec.get("stdin", "")).encode()
+        return Table(common, own)
 
-    def keep_shape(self, spec: Mapping[str, object], table: dict[str, object]) -> None:
+    def keep_shape(self, spec: Mapping[str, object], table: Mapping[str, object]) -> None:
         """Keep the table of the plan of a plain spec for all that ask for the same but for what `of_shape` replaces."""
         if len(self._shapes) >= MOST:
             self._shapes.clear()
-        self._shapes[_shape(spec)] = table
+        self._shapes[_shape(spec)] = _without(table, _OWN | _OWN_OF_SHAPE)
 
     def keep(self, data: bytes, spec: Spec, plan: Plan) -> None:
         """Keep a plan that was made of these bytes, if it may serve for others."""
@@ -111,6 +120,23 @@ class Repeats:
             self._kept.clear()
             self._tables.clear()
         self._kept[data] = spec, plan
+
+
+def _own(name: object, job: Job, work_root: str) -> dict[str, object]:
+    """Return what the plan of a repeated spec says of one job alone; `name` is what the spec calls it, if it does."""
+    work_dir = f"{work_root}/{job.record}"
+    return {
+        "name": name or job.job.rsplit(".", 2)[0],
+        "record": job.record,
+        "job": job.job,
+        "submitted_at_s": job.submitted_at_s,
+        "work_dir": work_dir,
+        "work_top": work_dir,
+    }
+
+
+def _without(table: Mapping[str, object], keys: Set[str]) -> dict[str, object]:
+    return {key: value for key, value in table.items() if key not in keys}
 
 
 def _shape(spec: Mapping[str, object]) -> str:

@@ -270,7 +270,7 @@ def test_a_claim_that_is_left_to_recovery_is_said_by_its_own_name(bench):
     bench.in_fork(lambda: run_and_say(attempt, theirs, bench.root / "said"))
     assert marshal.loads((bench.root / "said").read_bytes())["has_left"]
     (said,) = [line for line in bench.log_path.read_text().splitlines() if "claim-lost" in line]
-    assert ahead.table["job"] in said
+    assert ahead.table.own["job"] in said
 
 
 def test_who_has_word_for_the_notifier_claims_nothing(scene):

@@ -13,6 +13,7 @@ from spooldadd.ahead import plan_ahead
 from spooldadd.config import Config
 from spooldadd.launching import Launching
 from spooldadd.log import Log
+from spooldadd.repeats import Table
 from spooldadd.spec.plain import is_plain
 from spooldadd.tomltext import dumps
 from tests.unit.spools import Bench
@@ -51,6 +52,10 @@ def node(tmp_path):
     return Node(Bench(tmp_path), tmp_path)
 
 
+def whole(table: Table) -> dict[str, object]:
+    return {**table.common, **table.own}
+
+
 def same(table: dict[str, object]) -> dict[str, object]:
     """What of a plan does not name its job."""
     made = plan.from_table(dict(table))
@@ -69,8 +74,8 @@ def test_a_plan_made_of_another_of_its_shape_is_what_its_claim_would_plan(node, 
     found = node.ahead(dumps(table))
     assert found is not None
     expected = node.claimed(dumps(table))
-    assert same(found.table) == same(expected)
-    assert found.table["name"] == expected["name"]
+    assert same(whole(found.table)) == same(expected)
+    assert found.table.own["name"] == expected["name"]
 
 
 def test_specs_that_all_differ_are_read_by_the_models_once(node, monkeypatch):
@@ -80,6 +85,6 @@ def test_specs_that_all_differ_are_read_by_the_models_once(node, monkeypatch):
     for number, text in enumerate(texts[1:], 1):
         found = node.ahead(text)
         assert found is not None
-        assert found.table["command"] == ["echo", str(number)]
-        assert found.table["name"] == f"n{number}"
+        assert found.table.own["command"] == ["echo", str(number)]
+        assert found.table.own["name"] == f"n{number}"
     assert node.ahead(texts[0].replace("3s", "4s")) is None, "this is another shape"
