@@ -23,6 +23,7 @@ import source
 
 import spooldadd
 from spooldadd import cli, config, layout, lifecycle, log, spec
+from spooldadd.cli import parsers
 from spooldadd.config import OTHER_VARIABLES, PREFIX
 from spooldadd.spec import KeyDescription
 
@@ -88,14 +89,14 @@ def commands() -> Iterator[str]:
 
 def arguments_of(name: str) -> list[argparse.Action]:
     """Return the arguments of a command as its parser has them, without what all commands take."""
-    parser = cli.command_parser(name, cli.load(name))
+    parser = parsers.command_parser(name, cli.load(name))
     common = {"--spool", "--config", "--help"}
     every = parser._actions  # argparse has no public way to list them
     return [action for action in every if not common & set(action.option_strings) and action.help != argparse.SUPPRESS]
 
 
 def _command(name: str) -> list[str]:
-    parser = cli.command_parser(name, cli.load(name))
+    parser = parsers.command_parser(name, cli.load(name))
     text, _, examples = (parser.epilog or "").partition("examples:\n")
     lines = [f"## {name}", "", str(parser.description)]
     if text.strip():

@@ -19,7 +19,7 @@ from spooldadd import nodes, peers, record
 from spooldadd.claim import Holder
 from spooldadd.layout import Layout
 from spooldadd.log import Log
-from spooldadd.nodes import NodeTaken
+from spooldadd.nodefile import NodeTaken, taken_sentence
 
 LOOK_S = 0.2
 
@@ -56,7 +56,7 @@ class Identity:
             now = self._entry()
             self._refuse_held(before)
             if now and _mark(now) != _mark(before):
-                raise NodeTaken(nodes.taken_sentence(self._places, self._holder.node, now))
+                raise NodeTaken(taken_sentence(self._places, self._holder.node, now))
 
     def begin(self) -> None:
         """All that is of our name by now was left by our own machine; what comes later is not."""
@@ -81,7 +81,7 @@ class Identity:
 
     def _refuse_held(self, said: dict[str, object]) -> None:
         if nodes.is_serving(self._places, self._holder.node):
-            raise NodeTaken(nodes.taken_sentence(self._places, self._holder.node, said))
+            raise NodeTaken(taken_sentence(self._places, self._holder.node, said))
 
     def _entry(self) -> dict[str, object]:
         return record.read_table(nodes.path_of(self._places, self._holder.node)) or {}

@@ -11,8 +11,6 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 CONTENTION = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES})
 
@@ -31,16 +29,30 @@ def try_lock(fd: int, *, is_shared: bool = False) -> bool:
     return True
 
 
-@contextmanager
-def alone(path: str, *, is_patient: bool = False) -> Iterator[bool]:
-    """Give whether the lock of this file, which is made where it is missing, is ours meanwhile. Raises: OSError."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)  # who can open it can hold it
-    try:
-        is_ours = try_lock(fd)
-        while is_patient and not is_ours:
-            time.sleep(PATIENT_S)
-            is_ours = try_lock(fd)
-        yield is_ours
-    finally:
-        os.close(fd)
+class Alone:
+    """The lock of this file, which is made where it is missing: `with` gives whether it is ours meanwhile. Raises: OSError.
+
+    A class, because `contextlib` takes as long to import as ten modules of ours, and `status` tries locks.
+    """
+
+    def __init__(self, path: str, *, is_patient: bool = False) -> None:
+        self._path = path
+        self._is_patient = is_patient
+        self._fd = -1
+
+    def __enter__(self) -> bool:
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(self._path, flags, 0o600)  # who can open it can hold it
+        try:
+            is_ours = try_lock(self._fd)
+            while self._is_patient and not is_ours:
+                time.sleep(PATIENT_S)
+                is_ours = try_lock(self._fd)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        return is_ours
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)

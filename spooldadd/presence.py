@@ -12,7 +12,7 @@ import time
 from spooldadd import record, spool
 from spooldadd.config import Config
 from spooldadd.errors import SpoolError
-from spooldadd.nodes import NodeFile
+from spooldadd.nodefile import NodeFile
 from spooldadd.placement import Needs
 from spooldadd.release import __version__
 from spooldadd.sources import Sources

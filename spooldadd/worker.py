@@ -24,7 +24,7 @@ from spooldadd.faltering import Faltering
 from spooldadd.grouping import Grouping
 from spooldadd.launching import Launching
 from spooldadd.log import Log
-from spooldadd.nodes import NodeTaken
+from spooldadd.nodefile import NodeTaken
 from spooldadd.notifying import Notifying
 from spooldadd.offering import Offering
 from spooldadd.presence import Presence

@@ -6,27 +6,24 @@ rest the help, examples last. `status` has to answer in a blink, so nothing heav
 
 from __future__ import annotations
 
-import argparse
 import gc
-import importlib
 import os
 import sys
-from types import ModuleType
 
 from spooldadd.cli.common import UsageError
+from spooldadd.cli.plain import Declared, NotPlain, Options
 from spooldadd.errors import ConfigError, NoSuchJob, Outdated, SpooldaddError, SpoolError
-from spooldadd.release import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+    from types import ModuleType
 
 FINE, FAILED, USAGE, NO_SUCH_JOB, UNUSABLE, TIMED_OUT, LATER, CONFIGURATION = 0, 1, 2, 3, 4, 5, 75, 78
 EXIT_CODES = """exit codes:
   0 fine; 1 what was asked about failed; 2 usage; 3 no such job; 4 spool unusable; 5 wait timed out;
   75 try again later; 78 configuration. `run` and `submit --wait` exit as the job did: 124 for a timeout,
   128+n for a signal."""
-
-# Our own texts are written for it. To ask the terminal would cost an import of 4 ms in each command.
-HELP_COLUMNS = 118
-# It asks for a translation of each of its words as well, and looks for its files on disk each time; our own have none.
-argparse._ = str  # type: ignore[attr-defined]
 
 # The first that fits counts, so a class stands before the one that it is a kind of.
 CODES: tuple[tuple[type[Exception], int], ...] = (
@@ -77,13 +74,6 @@ COMMANDS = {
 }
 
 
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Help as it is written. `argparse` makes a formatter for each option it learns, and asks `shutil` how wide it is."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=HELP_COLUMNS)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code. Without arguments it is this process's own, and the process ends with it."""
     if arguments is not None:
@@ -96,42 +86,44 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     _open_standard_streams()
-    parser = global_parser()
-    options = parser.parse_args(words)
-    if options.command is None:
-        parser.print_help()
-        return USAGE
+    options = read(words)
+    return USAGE if options.command is None else _guarded(load(options.command), options)
+
+
+def read(words: list[str]) -> Options:
+    """Return what the words say. Where they ask for help or are wrong, the process ends with it."""
+    try:
+        return read_plainly(words)
+    except NotPlain:
+        pass
+    from spooldadd.cli import parsers  # late: `argparse` takes as long as the start of the interpreter
+
+    return parsers.read(words)
+
+
+def read_plainly(words: list[str]) -> Options:
+    """Return what these words say. Raises: NotPlain."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        at += 1 if "=" in words[at] else 2
+    if at >= len(words) or words[at] not in COMMANDS:
+        raise NotPlain
+    options, before, after = Options(), Declared(), Declared()
+    add_global_options(before)
+    before.read(words[:at], options)
+    options.command, options.rest = words[at], words[at + 1 :]
     module = load(options.command)
-    command = command_parser(options.command, module)
-    rest, options.arguments = _split(module, options.rest)
-    command.parse_intermixed_args(rest, namespace=options)
-    return _guarded(module, options)
+    rest, options.arguments = split(module, options.rest)
+    add_global_options(after)
+    module.add_arguments(after)
+    after.read(rest, options)
+    return options
 
 
-def global_parser() -> argparse.ArgumentParser:
-    """Return the parser of what stands before a command's own arguments."""
-    lines = "\n".join(f"  {name:<11} {summary}" for name, summary in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="spooldadd",
-        usage="spooldadd [--spool DIR] [--config FILE] COMMAND ...",
-        description="Drop a TOML spec into a directory, find it in done/ or failed/ with its logs and the reason.",
-        epilog=f"commands:\n{lines}\n\n`spooldadd COMMAND --help` shows a command's options and examples.\n\n{EXIT_CODES}",
-        formatter_class=_Help,
-        allow_abbrev=False,
-    )
-    add_global_options(parser)
-    parser.add_argument("--version", action="version", version=f"spooldadd {__version__}")
-    parser.add_argument("command", nargs="?", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    return parser
-
-
-def add_global_options(parser: argparse.ArgumentParser) -> None:
+def add_global_options(parser: ArgumentParser | Declared) -> None:
     """Add the options that stand before or after the command."""
-    parser.add_argument("--spool", metavar="DIR", default=argparse.SUPPRESS, help="the spool (default: $SPOOLDADD_SPOOL)")
-    parser.add_argument(
-        "--config", metavar="FILE", default=argparse.SUPPRESS, help="the configuration (default: $SPOOLDADD_CONFIG)"
-    )
+    parser.add_argument("--spool", metavar="DIR", help="the spool (default: $SPOOLDADD_SPOOL)")
+    parser.add_argument("--config", metavar="FILE", help="the configuration (default: $SPOOLDADD_CONFIG)")
 
 
 def load(command: str) -> ModuleType:
@@ -144,28 +136,14 @@ def import_quickly(name: str) -> ModuleType:
     is_collecting = gc.isenabled()
     gc.disable()
     try:
-        return importlib.import_module(name)
+        __import__(name)  # not by `importlib`: to import that takes 0.5 ms
+        return sys.modules[name]
     finally:
         if is_collecting:
             gc.enable()
 
 
-def command_parser(command: str, module: ModuleType) -> argparse.ArgumentParser:
-    """Return the parser of one command, global options included."""
-    summary, _, more = (module.__doc__ or "").partition("\n")
-    parser = argparse.ArgumentParser(
-        prog=f"spooldadd {command}",
-        description=summary,
-        epilog=more.strip("\n"),
-        formatter_class=_Help,
-        allow_abbrev=False,
-    )
-    add_global_options(parser)
-    module.add_arguments(parser)
-    return parser
-
-
-def _split(module: ModuleType, words: list[str]) -> tuple[list[str], list[str]]:
+def split(module: ModuleType, words: list[str]) -> tuple[list[str], list[str]]:
     """Take off what stands behind `--` where a command hands that on to a script."""
     if not getattr(module, "TAKES_ARGUMENTS", False) or "--" not in words[1:]:
         return words, []
@@ -181,7 +159,7 @@ def _open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(fd, mode, closefd=False))
 
 
-def _guarded(module: ModuleType, options: argparse.Namespace) -> int:
+def _guarded(module: ModuleType, options: Options) -> int:
     """Turn what went wrong into one sentence and an exit code."""
     try:
         return int(module.run(options))

@@ -13,12 +13,14 @@ examples:
 
 from __future__ import annotations
 
-import argparse
-
 from spooldadd.cli import store
 from spooldadd.cli.store import Kept
 from spooldadd.environment.blobs import Blob, Blobs
 from spooldadd.environment.upkeep import Bounds, prune_files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

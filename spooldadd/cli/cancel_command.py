@@ -13,7 +13,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import time
 
 from spooldadd import acting, layout, spool
@@ -24,6 +23,10 @@ from spooldadd.cli.configured import holder
 from spooldadd.inspect import jobs
 from spooldadd.inspect.jobs import Job
 from spooldadd.spool import Spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 # Above the default `kill_after` of 10 s, below the patience of who sits there.
 TIMEOUT_S = 60.0

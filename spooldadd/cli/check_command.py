@@ -15,7 +15,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import os
 import shutil
@@ -31,6 +30,8 @@ from spooldadd.preparing import Changes
 from spooldadd.units import format_duration
 
 if TYPE_CHECKING:
+    import argparse
+
     from spooldadd.cli.foreseeing import Foresight
     from spooldadd.spec import Spec
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from spooldadd import durable, spool
 from spooldadd.acting import NotPossible, shown_id
 from spooldadd.cli.common import say, spool_path
+from spooldadd.cli.plain import Options
 from spooldadd.inspect import jobs, workers
 from spooldadd.inspect.jobs import Job
 from spooldadd.spool import Spool
 
 if TYPE_CHECKING:
+    import argparse
+
     from spooldadd.config import Config
 
 
@@ -52,4 +54,4 @@ def config_of(options: argparse.Namespace, root: str) -> Config:
     """Return the configuration that holds for this spool on this node. Raises: ConfigError."""
     from spooldadd.cli.configured import load_config  # late: heavy, and only those that claim need it
 
-    return load_config(argparse.Namespace(config=getattr(options, "config", None)), root)
+    return load_config(Options(config=getattr(options, "config", None)), root)

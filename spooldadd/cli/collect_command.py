@@ -19,7 +19,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import threading
@@ -32,6 +31,10 @@ from spooldadd.layout import Layout
 from spooldadd.remote import choosing, incoming
 from spooldadd.remote.collecting import Collected, Collecting, Wish
 from spooldadd.remote.targets import Target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 # The disk here takes what a few bring; more would only wait for it.
 AT_ONCE = 4

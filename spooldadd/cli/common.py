@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
 from spooldadd.errors import SpooldaddError, SpoolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 SCHEMA = 1
 

@@ -13,7 +13,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from importlib.resources import files
@@ -23,6 +22,10 @@ from spooldadd.cli import CONFIGURATION
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
 from spooldadd.config import Config, InvalidConfig, Setting, effective, find_config, load
 from spooldadd.errors import SpoolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 # Beyond this, origins are not put under each other: a long value would push all of them off the screen.
 ALIGNED_COLUMNS = 60

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from typing import TYPE_CHECKING
 
 from spooldadd.cli import import_quickly
 
 if TYPE_CHECKING:
+    import argparse
+
     from spooldadd.claim import Holder
     from spooldadd.config import Config
 

@@ -10,7 +10,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import glob
 import os
 import shutil
@@ -25,6 +24,10 @@ from importlib.resources import files
 from spooldadd import layout, mark, names, workdir
 from spooldadd.cli import demo_network
 from spooldadd.record import read_table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 # What each example has to come to: the state, the outcome, and the attempt that ended it.
 EXPECTED = {

@@ -20,7 +20,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 
@@ -31,6 +30,10 @@ from spooldadd.config import Config, load
 from spooldadd.doctor import FAIL, OK, WARN, Check, Subject, examine, peer, service
 from spooldadd.errors import ConfigError
 from spooldadd.layout import Layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

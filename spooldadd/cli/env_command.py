@@ -14,8 +14,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
-
 from spooldadd.cli import store
 from spooldadd.cli.common import say
 from spooldadd.cli.store import Kept
@@ -23,6 +21,10 @@ from spooldadd.environment.environments import Environment, Environments
 from spooldadd.environment.report import Report
 from spooldadd.environment.upkeep import Bounds, prune_environments
 from spooldadd.log import Log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

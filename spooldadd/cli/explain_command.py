@@ -12,7 +12,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import os
 import sys
@@ -23,6 +22,10 @@ from spooldadd.inspect import jobs, words, workers
 from spooldadd.inspect.explanation import Explanation
 from spooldadd.inspect.job import Job
 from spooldadd.inspect.opening import open_places
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

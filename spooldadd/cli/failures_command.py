@@ -14,7 +14,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import os
 
 from spooldadd import failures
@@ -24,6 +23,10 @@ from spooldadd.failures import Failures
 from spooldadd.inspect.opening import open_places
 from spooldadd.log import timestamp
 from spooldadd.spool import open_spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 NAMES_SHOWN = 5
 

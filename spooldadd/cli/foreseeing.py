@@ -5,7 +5,6 @@ Other nodes may say something else, so all of it is a warning. Where there is no
 
 from __future__ import annotations
 
-import argparse
 import datetime
 from collections.abc import Iterator
 
@@ -18,6 +17,10 @@ from spooldadd.errors import ConfigError, SpoolError
 from spooldadd.mail.wishes import lacks_transport
 from spooldadd.preparing import Prepared
 from spooldadd.spec import InvalidSpec, Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 class Foresight:

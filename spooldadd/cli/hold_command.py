@@ -12,12 +12,14 @@ examples:
 
 from __future__ import annotations
 
-import argparse
-
 from spooldadd import acting
 from spooldadd.cli import holding
 from spooldadd.cli.common import say
 from spooldadd.spool import Spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Callable
 
@@ -10,6 +9,10 @@ from spooldadd.cli import choosing
 from spooldadd.cli.common import UsageError
 from spooldadd.inspect.job import Job
 from spooldadd.spool import Spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 # As a spec's `queue` may be called; the pattern of `spec.fields`, which would bring pydantic along.
 QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", re.ASCII)

@@ -12,13 +12,17 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import os
 from importlib.resources import files
 
 from spooldadd import commons, durable, mark, names
 from spooldadd.cli.common import UsageError, say
+from spooldadd.cli.plain import unfit
 from spooldadd.layout import Layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +103,7 @@ def _node_names(value: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
     for name in found:
         if name != names.safe_name(name):
-            raise argparse.ArgumentTypeError(f"`{name}` is no node name: letters, digits, `.`, `_` and `-` only")
+            raise unfit(f"`{name}` is no node name: letters, digits, `.`, `_` and `-` only")
     return found
 
 

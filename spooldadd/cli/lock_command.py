@@ -11,7 +11,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -29,6 +28,10 @@ from spooldadd.environment.python import Resolution
 from spooldadd.environment.report import Report
 from spooldadd.errors import SpecError
 from spooldadd.spec import InvalidSpec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

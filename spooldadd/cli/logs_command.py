@@ -13,16 +13,20 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from spooldadd import layout
 from spooldadd.cli import common
+from spooldadd.cli.plain import unfit
 from spooldadd.cli.wait_command import ending
 from spooldadd.inspect import jobs, output, words, workers
 from spooldadd.inspect.following import Follower
 from spooldadd.inspect.job import Job
 from spooldadd.inspect.opening import open_places
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,14 +57,14 @@ def run(options: argparse.Namespace) -> int:
 def _lines(text: str) -> int:
     number = int(text)
     if number < 0:
-        raise argparse.ArgumentTypeError("must be 0 or more")
+        raise unfit("must be 0 or more")
     return number
 
 
 def _number(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError("attempts count from 1")
+        raise unfit("attempts count from 1")
     return number
 
 

@@ -17,7 +17,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -26,6 +25,7 @@ from spooldadd import claim, spool
 from spooldadd.asking import reader
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
 from spooldadd.cli.configured import load_config
+from spooldadd.cli.plain import Options
 from spooldadd.config import Config
 from spooldadd.errors import MailError, SpoolError
 from spooldadd.log import Log, timestamp
@@ -38,6 +38,10 @@ from spooldadd.mail.places import outbox_of
 from spooldadd.mail.posting import Post
 from spooldadd.mail.wishes import Wish, wish_of
 from spooldadd.spec.models import Notify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     """Do what was asked for."""
     if bool(options.letters) != (options.action in ("show", "retry")):
         raise UsageError(f"`mail {options.action}` takes {'no letter' if options.letters else 'the id of a letter'}")
-    config = load_config(argparse.Namespace(config=getattr(options, "config", None)), _spool(options))
+    config = load_config(Options(config=getattr(options, "config", None)), _spool(options))
     outbox = Outbox(outbox_of(config))
     if options.action == "test":
         return _test(config, outbox, options)

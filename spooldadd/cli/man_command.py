@@ -9,7 +9,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +16,10 @@ from spooldadd import layout
 from spooldadd.cli import EXIT_CODES, roff, shapes
 from spooldadd.cli.shapes import Shape
 from spooldadd.release import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 SUMMARY = "drop a TOML spec into a directory, find it in done/ or failed/ with its logs and the reason"
 ENVIRONMENT = {

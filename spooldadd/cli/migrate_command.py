@@ -11,7 +11,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
@@ -20,6 +19,10 @@ from spooldadd.cli.common import UsageError, say
 from spooldadd.environment.migrate import Migration, migrate, read_old
 from spooldadd.errors import SpecError
 from spooldadd.spec import InvalidSpec, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 # As large as a spec may be; what is larger is no spec.
 MAX_BYTES = 1 << 20

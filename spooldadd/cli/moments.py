@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import datetime
-from collections.abc import Callable
+from spooldadd.baretime import datetime
+from spooldadd.cli.plain import unfit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Apply = Callable[[datetime.timedelta, datetime.datetime], datetime.datetime]
 
 FORMS = "write a duration such as `2h`, a day such as `2026-11-20`, or a time such as `2026-11-20T18:00:00Z`"
 
@@ -26,17 +31,14 @@ def duration(text: str) -> float:
     try:
         return parse_duration(text, allow_zero=True)
     except BadUnit as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-Apply = Callable[[datetime.timedelta, datetime.datetime], datetime.datetime]
+        raise unfit(str(error)) from error
 
 
 def _typed(text: str, apply: Apply) -> datetime.datetime:
     try:
         return read(text, datetime.datetime.now(datetime.UTC), apply)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"`{text}` is no time; {FORMS}") from error
+        raise unfit(f"`{text}` is no time; {FORMS}") from error
 
 
 def read(text: str, now: datetime.datetime, apply: Apply) -> datetime.datetime:

@@ -14,12 +14,11 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
 
-from spooldadd import names, proof
+from spooldadd import names
 from spooldadd.cli import common, moments
 from spooldadd.errors import SpooldaddError
 from spooldadd.inspect import rescue, roster, tables, words, workers
@@ -36,6 +35,8 @@ CLOCK_S = 1.0
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would take a tenth of the time
 if TYPE_CHECKING:
+    import argparse
+
     from spooldadd.inspect.roster import Seen
 
 
@@ -174,6 +175,8 @@ def _table(seen: Seen, kind: str) -> dict[str, object]:
 
 def _forget(places: Layout, options: argparse.Namespace) -> int:
     """Remove what a node that is gone left in `.spool/nodes/` and `.spool/proofs/`."""
+    from spooldadd import proof  # late: few forget one, and it brings along what writes
+
     node = options.forget
     if names.safe_name(node) != node or not os.path.lexists(os.path.join(places.nodes, f"{node}.toml")):
         raise SpooldaddError(f"`{node}` has no entry in `{places.nodes}`; `spooldadd nodes` shows those that have")

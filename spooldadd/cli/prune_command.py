@@ -25,7 +25,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -35,10 +34,15 @@ from spooldadd import durable, pruning, retention, spool
 from spooldadd.cli import choosing, store
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
 from spooldadd.cli.configured import holder
+from spooldadd.cli.plain import unfit
 from spooldadd.inspect import words
 from spooldadd.log import Log
 from spooldadd.pruning import KINDS, Gone, Scope
 from spooldadd.retention import Ages, Bounds, Tally
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 TROUBLE, LATER = 4, 75
 PROGRESS_S = 2.0
@@ -185,5 +189,5 @@ def _count(text: str) -> int:
     except ValueError:
         number = -1
     if number < 0:
-        raise argparse.ArgumentTypeError(f"`{text}` is no number of records; write it as `1000`")
+        raise unfit(f"`{text}` is no number of records; write it as `1000`")
     return number

@@ -24,7 +24,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 from spooldadd import forms, layout
 from spooldadd.cli import moments, push_following, spec_files
 from spooldadd.cli.common import UsageError, add_json, print_json, say
+from spooldadd.cli.plain import Options
 from spooldadd.config import Config
 from spooldadd.preparing import Prepared
 from spooldadd.remote import asking, choosing, pushing
@@ -39,6 +39,10 @@ from spooldadd.remote.asking import Standing
 from spooldadd.remote.pushing import Delivery, Load
 from spooldadd.remote.rsync import Rsync, Unreachable, own_words
 from spooldadd.remote.targets import Target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 NOT_FOUND = 127  # what a shell says of a command
 TAKES_ARGUMENTS = True  # behind `--`, for a script
@@ -99,7 +103,7 @@ def _config(options: argparse.Namespace) -> Config:
     root = getattr(options, "spool", None) or os.environ.get("SPOOLDADD_SPOOL")
     if root is None and os.path.exists(os.path.join(".spool", "format.toml")):
         root = os.getcwd()
-    return load_config(argparse.Namespace(config=getattr(options, "config", None)), root)
+    return load_config(Options(config=getattr(options, "config", None)), root)
 
 
 def _told_apart(words: list[str], config: Config) -> tuple[list[str], list[str]]:

@@ -16,7 +16,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 
@@ -33,6 +32,10 @@ from spooldadd.log import Log
 from spooldadd.notices import Notices
 from spooldadd.recovery import Found
 from spooldadd.takeover import Lost
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 # A worker beats every 10 s: three of them, so that one late beat does not make it dead.
 WATCH_S = 30.0

@@ -12,10 +12,12 @@ examples:
 
 from __future__ import annotations
 
-import argparse
-
 from spooldadd import acting
 from spooldadd.cli import holding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

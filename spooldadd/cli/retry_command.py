@@ -22,7 +22,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import os
 
@@ -33,6 +32,10 @@ from spooldadd.errors import NoSuchJob
 from spooldadd.inspect import jobs
 from spooldadd.inspect.jobs import Job
 from spooldadd.spool import Spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

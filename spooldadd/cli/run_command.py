@@ -12,7 +12,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,10 @@ from spooldadd.cli.common import say
 from spooldadd.cli.configured import load_config
 from spooldadd.errors import SpecError
 from spooldadd.spec import InvalidSpec, Spec, parse, parse_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 TAKES_ARGUMENTS = True  # behind `--`, for a script
 

@@ -9,11 +9,14 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 
 from spooldadd import config, spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

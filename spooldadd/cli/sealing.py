@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from typing import TYPE_CHECKING
 
 from spooldadd.cli import moments
+from spooldadd.cli.plain import unfit
 
 if TYPE_CHECKING:
+    import argparse
+
     from spooldadd.preparing import Prepared
     from spooldadd.sealing import Wish
 
@@ -47,5 +49,5 @@ def signed(prepared: list[Prepared], options: argparse.Namespace) -> list[Prepar
 def _valid(text: str) -> float:
     value = moments.duration(text)
     if not 1 <= value <= LONGEST_S:
-        raise argparse.ArgumentTypeError(f"`{text}` is no time for a signature: from `1s` to `3660d`")
+        raise unfit(f"`{text}` is no time for a signature: from `1s` to `3660d`")
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 
 from spooldadd import layout
@@ -13,6 +12,10 @@ from spooldadd.inspect.jobs import Job
 from spooldadd.remote import returning
 from spooldadd.remote.returning import CannotReturn
 from spooldadd.spool import Spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def send_back(the_spool: Spool, found: list[Job], options: argparse.Namespace) -> bool:

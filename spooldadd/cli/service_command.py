@@ -17,15 +17,19 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 
 from spooldadd import installing, unitfiles
 from spooldadd.cli.common import UsageError, add_json, print_json, say
+from spooldadd.cli.plain import Options
 from spooldadd.errors import ConfigError
 from spooldadd.installing import CannotInstall, Target, Wanted
 from spooldadd.unitfiles import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 ACTIONS = ("install", "uninstall", "status", "show")
 
@@ -156,7 +160,7 @@ def _check_configuration(wanted: Wanted) -> None:
 
     for spool in wanted.spools:
         try:
-            load_config(argparse.Namespace(config=None), spool)
+            load_config(Options(config=None), spool)
         except ConfigError as error:
             say(f"spooldadd: warning: the worker of `{spool}` will not start: {error}; `spooldadd config` shows all of it")
 

@@ -10,7 +10,8 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from spooldadd.cli import COMMANDS, command_parser, load
+from spooldadd.cli import COMMANDS, load
+from spooldadd.cli.parsers import command_parser
 
 # What the placeholder of a value says about it. Any other value is free text.
 FILE, DIRECTORY, JOB, TEXT = "file", "directory", "job", "text"

@@ -12,7 +12,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import os
 from dataclasses import dataclass
@@ -26,6 +25,10 @@ from spooldadd.errors import SpecError
 from spooldadd.inspect import checked, words
 from spooldadd.inspect.jobs import Job
 from spooldadd.planning import base_environ, make_plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 @dataclass(frozen=True)

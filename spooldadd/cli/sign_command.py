@@ -16,14 +16,16 @@ examples:
 
 from __future__ import annotations
 
-import argparse
-
 from spooldadd import sealing
 from spooldadd.cli import sealing as options_of
 from spooldadd.cli.common import UsageError, add_json, print_json, say
 from spooldadd.errors import SpecError
 from spooldadd.problems import render
 from spooldadd.spec import InvalidSpec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

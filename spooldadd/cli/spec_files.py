@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import NamedTuple
 
@@ -10,8 +9,13 @@ from spooldadd import preparing, problems
 from spooldadd.bounds import MAX_SPEC_BYTES
 from spooldadd.cli import moments
 from spooldadd.cli.common import UsageError
+from spooldadd.cli.plain import unfit
 from spooldadd.preparing import Changes, Prepared
 from spooldadd.spec.reading import InvalidSpec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 STDIN = "-"
 STDIN_NAME = "standard input"
@@ -98,7 +102,7 @@ def _read(path: str, changes: Changes, spool_root: str | None) -> Read:
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise argparse.ArgumentTypeError(f"`{text}` is no assignment; write `NAME=VALUE`")
+        raise unfit(f"`{text}` is no assignment; write `NAME=VALUE`")
     return name, value
 
 

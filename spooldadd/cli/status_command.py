@@ -15,19 +15,22 @@ examples:
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import os
 import sys
 
 from spooldadd import layout
+from spooldadd.baretime import datetime
 from spooldadd.cli import common
-from spooldadd.inspect import drops, holding, jobs, rescue, summary, travel, words, workers
-from spooldadd.inspect.jobs import Job
+from spooldadd.cli.plain import unfit
+from spooldadd.inspect import drops, rescue, travel, words, workers
+from spooldadd.inspect.job import FINISHED, Job
 from spooldadd.inspect.listing import Listing
 from spooldadd.inspect.opening import open_places
-from spooldadd.inspect.peeking import DEFAULT_QUEUE, peek
 from spooldadd.layout import Layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 # A screen holds some twenty lines more than what runs and waits; a program can take more, but reading a result costs 50 us.
 SHOWN, SHOWN_JSON = 20, 200
@@ -68,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _print_json(places: Layout, listing: Listing, found: list[Job], nodes: list[workers.Node] | None) -> None:
     if nodes is not None:
+        from spooldadd.inspect import summary  # late: few ask for it
+
         common.print_json(summary.summary(places, nodes, listing))
         return
     common.print_json({"spool": places.root, "counts": listing.counts(), "jobs": [job.table() for job in found]})
@@ -76,7 +81,7 @@ def _print_json(places: Layout, listing: Listing, found: list[Job], nodes: list[
 def _at_least_none(text: str) -> int:
     number = int(text)
     if number < 0:
-        raise argparse.ArgumentTypeError("must be 0 or more")
+        raise unfit("must be 0 or more")
     return number
 
 
@@ -108,6 +113,8 @@ def _wanted(listing: Listing, options: argparse.Namespace, limit: int | None) ->
 
 def _queue(job: Job) -> str:
     """A job that has ended has noted its queue; one that waits is asked what its spec says now."""
+    from spooldadd.inspect.peeking import DEFAULT_QUEUE, peek  # late: only `--queue` asks
+
     if job.state == layout.WAITING:
         return peek(job.spec_path).queue
     return str(job.claim().get("queue") or job.result().get("queue") or DEFAULT_QUEUE)
@@ -124,7 +131,7 @@ def _print_all(
     places: Layout, counts: dict[str, int], found: list[Job], nodes: list[workers.Node], limit: int | None
 ) -> None:
     screen = words.Screen(sys.stdout, os.environ)
-    numbers = ", ".join(f"{counts[state]} {state}" for state in (layout.RUNNING, layout.WAITING, *jobs.FINISHED))
+    numbers = ", ".join(f"{counts[state]} {state}" for state in (layout.RUNNING, layout.WAITING, *FINISHED))
     print(screen.paint(words.show(places.root), "bold") + f": {numbers}")
     for sentence in [*notices(places, nodes), *rescue.notices(places, found, nodes)]:
         print(screen.paint(sentence, "yellow"))
@@ -197,6 +204,8 @@ def _time(job: Job, now: datetime.datetime) -> str:
 
 def _why(job: Job, now: datetime.datetime) -> str:
     if job.state == layout.WAITING:
+        from spooldadd.inspect import holding  # late: it looks into specs, and often nothing waits
+
         return holding.at_a_glance(job, now)
     return job.reason() if job.state == layout.FAILED or not job.result() else ""
 
@@ -205,7 +214,7 @@ def _why(job: Job, now: datetime.datetime) -> str:
 
 
 def _show_jobs(places: Layout, options: argparse.Namespace) -> int:
-    from spooldadd.inspect import single  # late: the table does without
+    from spooldadd.inspect import jobs, single  # late: the table does without
 
     suffixes = workers.suffixes(workers.all_nodes(places))
     found = [jobs.find(places, text, suffixes) for text in options.jobs]

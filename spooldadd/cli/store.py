@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -10,12 +9,17 @@ from typing import Final, NamedTuple, Protocol
 
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
 from spooldadd.cli.configured import load_config
+from spooldadd.cli.plain import unfit
 from spooldadd.config import Config
 from spooldadd.environment.upkeep import Bounds
 from spooldadd.errors import SpoolError
 from spooldadd.inspect import words
 from spooldadd.log import timestamp
 from spooldadd.units import BadUnit, parse_duration, parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 LIST, VERIFY, PRUNE = "list", "verify", "prune"
 _DAY_S: Final = 86_400.0
@@ -144,7 +148,7 @@ def duration(text: str) -> float:
     try:
         return parse_duration(text, allow_zero=True)
     except BadUnit as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise unfit(str(error)) from error
 
 
 def size(text: str) -> int:
@@ -152,4 +156,4 @@ def size(text: str) -> int:
     try:
         return parse_size(text, at_least=0)
     except BadUnit as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise unfit(str(error)) from error

@@ -21,17 +21,21 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from spooldadd import names, submitting
 from spooldadd.cli import moments, sealing, spec_files
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
+from spooldadd.cli.plain import unfit
 from spooldadd.inspect import tables
 from spooldadd.inspect.opening import open_places
 from spooldadd.layout import Layout
 from spooldadd.preparing import Prepared
 from spooldadd.submitting import PartlyDropped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 TAKES_ARGUMENTS = True  # behind `--`, for a script
 
@@ -158,5 +162,5 @@ def _warn_if_unplaced(places: Layout, prepared: Prepared, node: str | None) -> N
 
 def _node_name(value: str) -> str:
     if value != names.safe_name(value):
-        raise argparse.ArgumentTypeError(f"`{value}` is no node name: letters, digits, `.`, `_` and `-` only")
+        raise unfit(f"`{value}` is no node name: letters, digits, `.`, `_` and `-` only")
     return value

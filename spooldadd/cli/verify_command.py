@@ -11,13 +11,16 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import os
 
 from spooldadd import sealing, signing
 from spooldadd.cli.common import UsageError, add_json, print_json, say, spool_path
 from spooldadd.cli.configured import load_config
 from spooldadd.errors import SpecError, SpoolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,15 +13,17 @@ examples:
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-
 from spooldadd import layout
 from spooldadd.cli import FAILED, FINE, TIMED_OUT, common, moments
 from spooldadd.inspect import jobs, words, workers
 from spooldadd.inspect.following import Follower, wait
 from spooldadd.inspect.job import Job
 from spooldadd.inspect.opening import open_places
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

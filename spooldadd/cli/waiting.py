@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,10 @@ from spooldadd.inspect.following import Follower, wait
 from spooldadd.inspect.job import Job
 from spooldadd.inspect.output import Choice, Tail
 from spooldadd.layout import Layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ examples:
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 
@@ -24,6 +23,10 @@ from spooldadd.config import Config
 from spooldadd.errors import SpoolError
 from spooldadd.log import Log
 from spooldadd.worker import Settings, Worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,11 +6,11 @@ half a minute what is no longer so.
 
 from __future__ import annotations
 
-import datetime
 import os
 import time
 
 from spooldadd import layout
+from spooldadd.baretime import datetime
 from spooldadd.errors import NoSuchJob
 from spooldadd.inspect import drops, jobs, listing
 from spooldadd.inspect.job import Job

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 
 from spooldadd import commons, layout
+from spooldadd.baretime import datetime
 from spooldadd.inspect import words
 from spooldadd.inspect.jobs import Job
 from spooldadd.inspect.peeking import peek

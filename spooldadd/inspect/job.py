@@ -5,10 +5,10 @@ The state of a job is the directory that it is in; what a file says about the st
 
 from __future__ import annotations
 
-import datetime
 import os
 
 from spooldadd import layout, names
+from spooldadd.baretime import datetime
 from spooldadd.inspect import drops, tables
 from spooldadd.inspect.tables import Table
 from spooldadd.layout import Layout

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 
 from spooldadd import claim, layout, process
+from spooldadd.baretime import datetime
 from spooldadd.inspect import attempts, holding, output, rescue, tables, words
 from spooldadd.inspect.explanation import Explanation
 from spooldadd.inspect.hidden import hidden

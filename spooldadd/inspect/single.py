@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 
 from spooldadd import layout
+from spooldadd.baretime import datetime
 from spooldadd.inspect import attempts, holding, travel, words
 from spooldadd.inspect.job import Job
 

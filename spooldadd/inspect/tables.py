@@ -7,8 +7,9 @@ What is read here is therefore exactly what `tomllib` reads, and a test says so 
 
 from __future__ import annotations
 
-import datetime
 import os
+
+from spooldadd.baretime import datetime
 
 Table = dict[str, object]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 
 from spooldadd import layout
+from spooldadd.baretime import datetime
 from spooldadd.inspect import tables, words
 from spooldadd.inspect.listing import entries
 from spooldadd.layout import Layout

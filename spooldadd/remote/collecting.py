@@ -89,7 +89,7 @@ class Collecting:
             raise Unreachable("it is this very spool")
         self._spool = theirs.id or hashlib.sha256(self._wish.target.address.encode()).hexdigest()[:10]
         key = names.safe_name(self._spool)
-        with locking.alone(os.path.join(self._places.incoming, f"{incoming.PULLED}{key}.lock")) as is_ours:
+        with locking.Alone(os.path.join(self._places.incoming, f"{incoming.PULLED}{key}.lock")) as is_ours:
             if not is_ours:
                 raise Unreachable("somebody else collects from it now; try again when that is done")
             self._fetch(os.path.join(self._places.incoming, incoming.PULLED + key), Book(self._places, key, sync=self._sync))

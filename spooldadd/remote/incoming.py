@@ -91,7 +91,7 @@ def take_in_all(places: Layout, *, sync: bool, is_patient: bool) -> Arrivals:
     arrivals = Arrivals()
     if not os.path.isdir(places.incoming):
         return arrivals
-    with locking.alone(os.path.join(places.incoming, LOCK), is_patient=is_patient) as is_ours:
+    with locking.Alone(os.path.join(places.incoming, LOCK), is_patient=is_patient) as is_ours:
         if is_ours:
             _sweep(places)
             for path in whole(places):
@@ -102,7 +102,7 @@ def take_in_all(places: Layout, *, sync: bool, is_patient: bool) -> Arrivals:
 def take_in(places: Layout, path: str, *, sync: bool) -> Arrivals:
     """Take in this one, which has its manifest. Raises: OSError."""
     arrivals = Arrivals()
-    with locking.alone(os.path.join(places.incoming, LOCK), is_patient=True):
+    with locking.Alone(os.path.join(places.incoming, LOCK), is_patient=True):
         _take(places, path, arrivals, sync=sync)
     return arrivals
 

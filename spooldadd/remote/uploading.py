@@ -61,7 +61,7 @@ class Parcel:
 
 def upload(sender: Sender, log: Log) -> int:
     """Send what waits; return how many records are left. Another one that is at it already counts as one."""
-    with locking.alone(os.path.join(sender.places.upload, f"{names.safe_name(sender.node)}.lock")) as is_ours:
+    with locking.Alone(os.path.join(sender.places.upload, f"{names.safe_name(sender.node)}.lock")) as is_ours:
         if not is_ours:
             return 1
         left = pending(sender)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from spooldadd import durable, mark, spool, submitting
-from spooldadd.nodes import NodeFile
+from spooldadd.nodefile import NodeFile
 from tests.faults import sweeping
 from tests.faults.bench import Bench
 from tests.faults.faulty import KILL, Faults

@@ -19,6 +19,7 @@ from spooldadd import (
     discarding,
     locking,
     mark,
+    nodefile,
     nodes,
     ownership,
     retention,
@@ -46,9 +47,9 @@ def the_spool(tmp_path: Path) -> spool.Spool:
 
 def test_no_lock_can_be_opened_and_so_held_by_others(the_spool):
     places = the_spool.places
-    entry = nodes.NodeFile(places, "here")
+    entry = nodefile.NodeFile(places, "here")
     entry.beat({"state": "serving"})
-    with retention.alone(places, "a test"), locking.alone(os.path.join(places.incoming, "some.lock")):
+    with retention.alone(places, "a test"), locking.Alone(os.path.join(places.incoming, "some.lock")):
         locks = [nodes.lock_path_of(places, "here"), os.path.join(places.internal, retention.LOCK)]
         locks.append(os.path.join(places.incoming, "some.lock"))
         assert {stat.S_IMODE(os.stat(path).st_mode) for path in locks} == {0o600}
@@ -59,7 +60,7 @@ def test_on_any_other_spool_everybody_may_ask_who_serves(tmp_path):
     root = str(tmp_path / "spool")
     mark.create(root, durability="process")
     places = spool.open_spool(root, claim.Holder("here")).places
-    nodes.NodeFile(places, "here").beat({})
+    nodefile.NodeFile(places, "here").beat({})
     assert os.stat(nodes.lock_path_of(places, "here")).st_mode & stat.S_IROTH
 
 

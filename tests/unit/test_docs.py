@@ -9,6 +9,7 @@ import pytest
 
 import spooldadd
 from spooldadd import cli, config, lifecycle, log, spec
+from spooldadd.cli import parsers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -84,7 +85,7 @@ def test_every_command_and_option_is_documented(command):
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_has_examples_in_its_help(command):
-    assert "examples:\n" in (cli.command_parser(command, cli.load(command)).epilog or "")
+    assert "examples:\n" in (parsers.command_parser(command, cli.load(command)).epilog or "")
 
 
 def test_every_event_that_is_written_is_documented():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spooldadd import claim, doctor, layout, mark, nodes
+from spooldadd import claim, doctor, layout, mark, nodefile
 from spooldadd.config import load
 from spooldadd.doctor import FAIL, OK, WARN, Check, Subject
 
@@ -193,7 +193,7 @@ def test_a_limit_of_open_files_below_what_the_jobs_need_is_told(root):
 
 
 def test_the_worker_that_serves_is_named(root):
-    node = nodes.NodeFile(layout.Layout(str(root)), "web-3")
+    node = nodefile.NodeFile(layout.Layout(str(root)), "web-3")
     node.beat({"state": "serving", "jobs": 4, "release": "0"})
     assert "release 0" in examine(root)["worker"].sentence
     node.leave()

@@ -14,11 +14,11 @@ def path(tmp_path):
 
 
 def test_one_alone_has_the_lock(path):
-    with locking.alone(path) as is_ours:
+    with locking.Alone(path) as is_ours:
         assert is_ours
-        with locking.alone(path) as is_ours_too:
+        with locking.Alone(path) as is_ours_too:
             assert not is_ours_too
-    with locking.alone(path) as is_ours:
+    with locking.Alone(path) as is_ours:
         assert is_ours
 
 
@@ -26,11 +26,11 @@ def test_who_is_patient_waits_for_it(path):
     got = threading.Event()
 
     def wait():
-        with locking.alone(path, is_patient=True) as is_ours:
+        with locking.Alone(path, is_patient=True) as is_ours:
             assert is_ours
             got.set()
 
-    with locking.alone(path):
+    with locking.Alone(path):
         waiting = threading.Thread(target=wait)
         waiting.start()
         assert not got.wait(0.2)
@@ -39,7 +39,7 @@ def test_who_is_patient_waits_for_it(path):
 
 
 def test_shared_locks_bear_each_other(path):
-    with locking.alone(path):
+    with locking.Alone(path):
         pass
     first, second = os.open(path, os.O_RDONLY), os.open(path, os.O_RDONLY)
     assert locking.try_lock(first, is_shared=True)

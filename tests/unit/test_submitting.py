@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spooldadd import layout, mark, names, nodes, submitting
+from spooldadd import layout, mark, names, nodefile, submitting
 from spooldadd.bundle import NoBundle
 from spooldadd.errors import SpoolError
 from spooldadd.submitting import PartlyDropped, Text
@@ -98,7 +98,7 @@ def test_a_spool_that_nobody_ever_served_is_told(places):
 
 
 def test_a_spool_that_somebody_serves_needs_no_warning(places):
-    node = nodes.NodeFile(places, "web-1")
+    node = nodefile.NodeFile(places, "web-1")
     node.beat({"suffixes": [".toml"]})
     assert submitting.unserved(places) is None
     node.leave()
@@ -106,7 +106,7 @@ def test_a_spool_that_somebody_serves_needs_no_warning(places):
 
 
 def test_a_worker_that_takes_other_files_only_is_told(places):
-    node = nodes.NodeFile(places, "web-1")
+    node = nodefile.NodeFile(places, "web-1")
     node.beat({"suffixes": [".spec"]})
     assert "takes `.toml` files" in (submitting.unserved(places) or "")
     assert "takes `.tar` files" in (submitting.unserved(places, {".spec", ".tar"}) or "")

@@ -6,7 +6,7 @@ from spooldadd.claim import Holder
 from spooldadd.crew import Report
 from spooldadd.faltering import Faltering
 from spooldadd.identity import Identity
-from spooldadd.nodes import NodeFile, NodeTaken
+from spooldadd.nodefile import NodeFile, NodeTaken
 from spooldadd.peers import Peers
 from spooldadd.recovery import Found
 from spooldadd.spreading import PATIENCE_S, Spread
