@@ -54,8 +54,8 @@ class Entry:
 
 
 def rank_of(entry: Entry) -> Rank:
-    """Return what entries are sorted by where no other node takes some of them."""
-    return entry.rank
+    """Return what entries are sorted by where no other node takes some of them: what sorts first runs first."""
+    return -entry.priority, entry.since_s, entry.key
 
 
 class PutOff:
@@ -104,10 +104,10 @@ class _Queue:
         return self.needy.setdefault(needs, []) if needs != NOTHING else self.plain
 
     def push(self, item: _Item, needs: Needs) -> None:
-        """Put an entry where it belongs."""
+        """Put an entry with needs where it belongs."""
         heap = self.heap(needs)
         heapq.heappush(heap, item)
-        if heap is not self.plain and heap[0] is item:
+        if heap[0] is item:
             heapq.heappush(self.fronts, (item, needs))
 
 
@@ -131,7 +131,7 @@ class Backlog:
 
     def add(self, entry: Entry, now_s: float) -> None:
         """Add an entry, or replace the one of that key."""
-        self._of(entry.is_record)[entry.key] = entry
+        (self._records if entry.is_record else self._drops)[entry.key] = entry
         if entry.not_before_s is not None and entry.not_before_s > now_s:
             self._count += 1
             heapq.heappush(self._later, (entry.not_before_s, self._count, entry))
@@ -151,11 +151,12 @@ class Backlog:
 
         `free` says what the node has left; it is asked only where an entry needs something. Without it there is enough.
         """
-        self._promote(now_s)
-        entry = self._choose([queue for name, queue in self._ready.items() if self._has_any(queue) and is_open(name)], free)
+        if self._later:
+            self._promote(now_s)
+        entry = self._choose(is_open, free)
         if entry is not None:
             heapq.heappop(self._ready[entry.queue].heap(entry.needs))
-            del self._of(entry.is_record)[entry.key]
+            del (self._records if entry.is_record else self._drops)[entry.key]
         return entry
 
     def has_ready(self, now_s: float, is_open: Callable[[str], bool]) -> bool:
@@ -187,17 +188,30 @@ class Backlog:
 
     # -- choosing
 
-    def _choose(self, queues: list[_Queue], free: Callable[[], Needs] | None) -> Entry | None:
+    def _choose(self, is_open: Callable[[str], bool], free: Callable[[], Needs] | None) -> Entry | None:
         """Return the first entry that needs nothing, or one before it that finds enough."""
         self.is_lacking = False
-        heads = [head for queue in queues if (head := self._head(queue.plain)) is not None]
-        plain = min(heads, default=None)
+        plain: _Item | None = None
+        with_needs: list[_Queue] = []
+        for name, queue in self._ready.items():
+            head = self._head(queue.plain)
+            if (head is None and not (queue.fronts and self._has_needy(queue))) or not is_open(name):
+                continue
+            if head is not None and (plain is None or head < plain):
+                plain = head
+            if queue.fronts:
+                with_needs.append(queue)
+        found = self._choose_needy(with_needs, plain, free) if with_needs else None  # most nodes have none
+        return found if found is not None or plain is None else plain[-1]
+
+    def _choose_needy(self, queues: list[_Queue], plain: _Item | None, free: Callable[[], Needs] | None) -> Entry | None:
+        """Return the first entry with needs that finds enough and comes before `plain`, or None."""
         taken: list[tuple[_Queue, _Item, Needs]] = []
-        needy = heapq.merge(*(self._needy(queue, taken) for queue in queues if queue.fronts))
+        needy = heapq.merge(*(self._needy(queue, taken) for queue in queues))
         found = self._first_with_room(itertools.islice(needy, MOST_LACKING), plain, free)
         for queue, item, needs in taken:
             heapq.heappush(queue.fronts, (item, needs))
-        return found if found is not None or plain is None else plain[-1]
+        return found
 
     def _first_with_room(
         self, needy: Iterable[_Item], plain: _Item | None, free: Callable[[], Needs] | None
@@ -234,8 +248,9 @@ class Backlog:
                 yield head
 
     def _has_any(self, queue: _Queue) -> bool:
-        if self._head(queue.plain) is not None:
-            return True
+        return self._head(queue.plain) is not None or (bool(queue.fronts) and self._has_needy(queue))
+
+    def _has_needy(self, queue: _Queue) -> bool:
         taken: list[tuple[_Queue, _Item, Needs]] = []
         has_any = next(self._needy(queue, taken), None) is not None
         for _, item, needs in taken:
@@ -253,12 +268,19 @@ class Backlog:
         queue = self._ready.get(entry.queue)
         if queue is None:
             queue = self._ready[entry.queue] = _Queue()
-        queue.push((*self.order(entry), self._count, entry), entry.needs)
+        item = (*self.order(entry), self._count, entry)
+        if entry.needs == NOTHING:
+            heapq.heappush(queue.plain, item)
+        else:
+            queue.push(item, entry.needs)
 
     def _head(self, heap: list[_Item]) -> _Item | None:
-        while heap and not self._is_current(heap[0][-1]):
+        while heap:
+            entry = heap[0][-1]
+            if (self._records if entry.is_record else self._drops).get(entry.key) is entry:
+                return heap[0]
             heapq.heappop(heap)
-        return heap[0] if heap else None
+        return None
 
     def _is_current(self, entry: Entry) -> bool:
         return self._of(entry.is_record).get(entry.key) is entry

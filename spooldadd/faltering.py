@@ -27,10 +27,9 @@ class Faltering:
 
     def heed(self, report: Report) -> None:
         """Take note of the end of an attempt."""
-        parsed = names.parse_record_name(report.record)
         if report.is_gone:
             self._gone.add(report.record)
-        elif parsed is not None:
+        elif self._times and (parsed := names.parse_record_name(report.record)) is not None:
             self._times.pop(parsed.job, None)
             self._until.pop(parsed.job, None)
 

@@ -35,6 +35,7 @@ LOOK_AGAIN = 256
 
 Signature = tuple[int, int, int]
 _TWO_DIGITS = (1 << 60) - 1  # of a Python integer: with a third it takes half as much again
+_LOOKING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _BUNDLES = (forms.BUNDLE, forms.BUNDLE + layout.HELD_SUFFIX)
 
 
@@ -90,7 +91,7 @@ def look(path: str) -> Look | None:
     descriptor or memory left, the share is away.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        fd = os.open(path, _LOOKING)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -256,10 +257,6 @@ class Intake:
             names[heapq.heappop(self._times)[1]] = None
         return [drop for name in names if (drop := self._check(name, now, None)) is not None]
 
-    def owns(self, key: str) -> bool:
-        """Tell whether a drop of this key would be in this directory."""
-        return os.path.dirname(key) == self._prefix.rstrip("/")
-
     def doubt(self, key: str, now: float) -> None:
         """Wait for this file to settle from now on: it turned out to be unfinished."""
         name = key.removeprefix(self._prefix)
@@ -268,11 +265,17 @@ class Intake:
         if found is not None:
             self._wait(name, _mark(found.status), now + self._settle_s)
 
-    def forget(self, key: str, claimed: Signature | None = None) -> None:
-        """A file of this name, or only the one of this signature, is no longer ours to claim; a new one is a new drop."""
+    def forget(self, key: str, claimed: Signature | None = None) -> bool:
+        """A file of this name, or only the one of this signature, is no longer ours to claim; a new one is a new drop.
+
+        Return whether no other of that name was handed out meanwhile.
+        """
         name = key.removeprefix(self._prefix)
-        if claimed is None or self._quiet.get(name) == hash(claimed) & _TWO_DIGITS:
-            self._forget(name)
+        seen = self._quiet.get(name)
+        if claimed is not None and seen != hash(claimed) & _TWO_DIGITS:
+            return seen is None
+        self._forget(name)
+        return True
 
     def forget_all(self) -> None:
         """Nothing here is ours to claim any more."""
@@ -306,7 +309,8 @@ class Intake:
 
     def _forget(self, name: str) -> None:
         self._quiet.pop(name, None)
-        self.no_specs.discard(self._prefix + name)
+        if self.no_specs:
+            self.no_specs.discard(self._prefix + name)
 
     def _lose(self, name: str) -> None:
         self._forget(name)

@@ -345,9 +345,10 @@ class Launching:
     def objection(self, found: intake.Look, most_bytes: int) -> str | None:
         """Say why what was dropped is no spec, whatever it says; None where it may be one."""
         mode = found.status.st_mode
-        for is_kind, what in KINDS:
-            if is_kind(mode):
-                return f"is {what}, not a file"
+        if not stat.S_ISREG(mode):
+            for is_kind, what in KINDS:
+                if is_kind(mode):
+                    return f"is {what}, not a file"
         if found.status.st_size > most_bytes:
             size, most = format_size(found.status.st_size), format_size(most_bytes)
             return f"is {size} long; such a spec has at most {most}: put data into files of their own"

@@ -96,17 +96,14 @@ class Offering:
 
     def heed(self, report: Report) -> None:
         """Hear what a supervisor has claimed, and that it has forgotten all where it claimed nothing."""
-        offers = self._given.get(report.channel, _Offers())
-        if not report.following:
+        following, offers = report.following, self._given.get(report.channel)
+        if offers is not None and not following:
             self._put_back(offers)
-            return
-        if report.following in offers.entries:
-            for name in list(offers.entries):
-                entry = offers.entries.pop(name)
-                if name == report.following:
-                    break
-                self._return(entry)  # it was passed over: it is not as it was
-        if self.sources.forget_drop(report.source, report.signature):
+        elif offers is not None and following in offers.entries:
+            while (name := next(iter(offers.entries))) != following:
+                self._return(offers.entries.pop(name))  # it was passed over: it is not as it was
+            del offers.entries[following]
+        if following and self.sources.forget_drop(report.source, report.signature):
             self.queueing.backlog.discard(report.source, is_record=False)  # where it was put back meanwhile
 
     # -- offering

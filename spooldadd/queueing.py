@@ -31,12 +31,15 @@ class Queueing:
 
     def take_in(self, entries: list[Entry], now: float) -> None:
         """Queue what was found: at once what is ours to take, in a moment what another node may want first."""
+        if not entries:
+            return
+        now_s = time.time()
         for entry in self._sharing.sift(entries, self._sources, now):
             until = self._faltering.until(entry.key)
             if until > now:
                 self._put_off.add(entry, until)
             else:
-                self.backlog.add(entry, time.time())
+                self.backlog.add(entry, now_s)
 
     def add(self, entry: Entry) -> None:
         """Queue an entry that may have been out of line for a while, unless it is claimed or gone meanwhile."""
@@ -65,7 +68,7 @@ class Queueing:
         if entry is None:
             self._sources.listen_again()
             return None
-        if self._sharing.is_stale(entry, time.monotonic()):
+        if self._sharing.is_stale(entry):
             self.add(entry)
             self._sources.scan_at = 0.0
             return None

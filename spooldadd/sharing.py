@@ -108,8 +108,8 @@ class Sharing:
         """Another node was there before us: our list is old."""
         self._scanned_at = -math.inf
 
-    def is_stale(self, entry: Entry, now: float) -> bool:
+    def is_stale(self, entry: Entry) -> bool:
         """Tell whether to look again before this entry is claimed: it is another node's part, and our list is old."""
         if self.spread.is_alone or self.spread.is_mine(entry):
             return False
-        return now - self._scanned_at > max(FRESH_S, self._scan_took_s / SCAN_SHARE)
+        return time.monotonic() - self._scanned_at > max(FRESH_S, self._scan_took_s / SCAN_SHARE)

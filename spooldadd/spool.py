@@ -222,8 +222,8 @@ class Spool:
 
     def job_of(self, source: str, name: str, submitted_at_s: float) -> names.JobId:
         """Return the id of the job that this drop becomes: the one in its name, while no job has that; else a new one."""
-        bare = layout.bare_name(source)  # who cancels a held drop claims it too
-        given = names.source_job_id(os.path.basename(bare), os.path.splitext(bare)[1])
+        bare = layout.bare_name(source).rpartition("/")[2]  # who cancels a held drop claims it too
+        given = names.source_job_id(bare.rpartition(".")[0], "")
         if given is not None and not self.has_job(given):
             return given
         return names.new_job_id(name, submitted_at_s, names.random_part())

@@ -230,6 +230,8 @@ class Worker:
             else:
                 for report in self._crew.on_readable(key.fileobj):
                     self._hear(report)
+                self._launching.usage.changed()
+                self._courier.heed(time.monotonic())
 
     def _next_at(self) -> float:
         now = time.monotonic()
@@ -254,8 +256,6 @@ class Worker:
         self._offering.heed(report)
         if report.spare:
             self.spool.spares.append(report.spare)
-        self._launching.usage.changed()
-        self._courier.heed(time.monotonic())
         self._faltering.heed(report)
         if report.is_told:
             self._notifying.heed()

@@ -71,13 +71,20 @@ def has_whole_block(data: bytes) -> bool:
 
 
 def _is_telling(data: bytes) -> bool:
-    """Tell whether one of the keys may be there. Written out: a loop over them takes ten times as long."""
-    return b"name" in data or b"queue" in data or b"priority" in data or _may_hide(data)
+    """Tell whether one of the keys may be there.
+
+    Written out: a loop over them takes ten times as long, and `in` twice as long: it first takes each for a number, in vain.
+    """
+    find = data.find
+    return find(b"name") >= 0 or find(b"queue") >= 0 or find(b"priority") >= 0 or _may_hide(data)
 
 
 def _may_hide(data: bytes) -> bool:
     """Tell whether one of the keys may stand where a glance does not see it: in a table, or behind an escape (`\\u006e`)."""
-    return b"not_before" in data or b"place" in data or b"\\u" in data or b"\\U" in data or b"\\x" in data
+    find = data.find
+    if find(b"not_before") >= 0 or find(b"place") >= 0:
+        return True
+    return find(b"\\") >= 0 and (find(b"\\u") >= 0 or find(b"\\U") >= 0 or find(b"\\x") >= 0)
 
 
 def _glance(data: bytes) -> Peek | None:
