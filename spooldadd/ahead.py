@@ -7,10 +7,11 @@ Nothing is held here.
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from spooldadd import claiming, forms, intake, names
-from spooldadd.backlog import Entry
+from spooldadd.backlog import KEPT_BYTES, Entry
 from spooldadd.config import Config
 from spooldadd.launching import FAULTS, Launching
 from spooldadd.mail.wishes import lacks_transport
@@ -23,7 +24,7 @@ from spooldadd.spec.plain import is_plain
 from spooldadd.spool import Claim, Spool
 
 # A plan goes with the bytes of its spec to a supervisor, several in one packet.
-MOST_BYTES = 2048
+MOST_BYTES = KEPT_BYTES
 
 
 class Named(NamedTuple):
@@ -51,7 +52,7 @@ def plan_ahead(the_spool: Spool, config: Config, launching: Launching, entry: En
     if queue in config.queues or config.trust.demand(queue) != "no":
         return None
     path = f"{the_spool.places.root}/{key}"
-    found = intake.look(path)
+    found = _look(path, entry.data)
     if found is None or found.writer or found.fault or launching.objection(found, MOST_BYTES):
         return None
     status, data = found.status, found.data or b""
@@ -64,6 +65,21 @@ def plan_ahead(the_spool: Spool, config: Config, launching: Launching, entry: En
     if table is None:
         table = _new_table(config, launching, named, (found, path, entry))
     return None if table is None else Ahead(named.record, table, claiming.signature(status), data)
+
+
+def _look(path: str, kept: bytes | None) -> intake.Look | None:
+    """Look at a drop; where its bytes are kept and may be the same still, with one system call in place of five.
+
+    Whoever claims it asks for a writer and reads it again, under the claim. Raises: OSError.
+    """
+    if kept is not None:
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return None
+        if status.st_size == len(kept):
+            return intake.Look(status, kept, None)
+    return intake.look(path)
 
 
 def _new_table(config: Config, launching: Launching, named: Named, came: tuple[intake.Look, str, Entry]) -> Table | None:

@@ -20,6 +20,9 @@ from spooldadd.placement import NOTHING, Needs
 
 Rank = tuple[int, float, str]
 
+# While fewer wait than this, the bytes of a drop are kept with it, up to this length: who plans it need not read it again,
+# which takes as long as a tenth of all that a worker does for a short job. 8 MB at most.
+FEW, KEPT_BYTES = 4096, 2048
 # So many jobs with needs of different amounts are looked at before the rest of them has to wait for those: a look costs a
 # microsecond or two, and is made for every job that is started.
 MOST_LACKING: Final = 16
@@ -29,7 +32,8 @@ MOST_LACKING: Final = 16
 class Entry:
     """A job that waits: a drop by its key, which is the file's name, or a record in `waiting/` by its job id.
 
-    Never changed. Not frozen, and equal to itself alone: one is made for every drop, in a fourth of the time.
+    Never changed, but that it may let go of its bytes. Not frozen, and equal to itself alone: one is made for every drop, in
+    a fourth of the time.
     """
 
     key: str
@@ -40,6 +44,7 @@ class Entry:
     since_s: float
     not_before_s: float | None = None
     needs: Needs = NOTHING
+    data: bytes | None = None  # of a drop, as they were when it was looked at; None where they are not kept
 
     @property
     def name(self) -> str:

@@ -159,6 +159,7 @@ class Drop(NamedTuple):
     key: str
     peek: Peek
     modified_at_s: float
+    data: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -266,10 +267,7 @@ class Intake:
             self._wait(name, _mark(found.status), now + self._settle_s)
 
     def forget(self, key: str, claimed: Signature | None = None) -> bool:
-        """A file of this name, or only the one of this signature, is no longer ours to claim; a new one is a new drop.
-
-        Return whether no other of that name was handed out meanwhile.
-        """
+        """A file of this name, or only that of this signature, is no longer ours; return whether no other is handed out."""
         name = key.removeprefix(self._prefix)
         seen = self._quiet.get(name)
         if claimed is not None and seen != hash(claimed) & _TWO_DIGITS:
@@ -368,7 +366,7 @@ class Intake:
 
     def _hand_out(self, name: str, found: Look, seen: int) -> Drop | None:
         self._quiet[name] = seen
-        if not forms.is_meant(self._root + name, name):
+        if forms.is_script(name) and not forms.is_meant(self._root + name, name):
             self.no_specs.add(self._prefix + name)
             return None
         return _drop(self._prefix + name, found)
@@ -383,7 +381,7 @@ class Intake:
 def _drop(key: str, found: Look) -> Drop:
     data = found.data or b""
     seen = peek_script(data) if forms.is_script(found.member or key) else peek(data)
-    return Drop(key, seen, found.status.st_mtime)
+    return Drop(key, seen, found.status.st_mtime, data)
 
 
 def _looks_complete(name: str, found: Look) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from spooldadd.backlog import Backlog, Entry, PutOff
+from spooldadd.backlog import FEW, Backlog, Entry, PutOff
 from spooldadd.faltering import Faltering
 from spooldadd.placement import Needs
 from spooldadd.sharing import Sharing
@@ -33,6 +33,8 @@ class Queueing:
         """Queue what was found: at once what is ours to take, in a moment what another node may want first."""
         if not entries:
             return
+        for entry in entries[max(0, FEW - len(self)) :]:
+            entry.data = None
         now_s = time.time()
         for entry in self._sharing.sift(entries, self._sources, now):
             until = self._faltering.until(entry.key)

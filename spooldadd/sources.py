@@ -268,6 +268,7 @@ class Sources:
     def _say_no_specs(self) -> None:
         """A Python file that another spec names may lie in the spool; who meant it as a spec has to hear of it."""
         for found in self._intakes:
-            for name in sorted(found.no_specs - self._noticed):
-                self._log.info("ignored", file=name, reason=f"it has no line `{forms.OPENING}`, so it is no spec")
-            self._noticed |= found.no_specs
+            if found.no_specs:
+                for name in sorted(found.no_specs - self._noticed):
+                    self._log.info("ignored", file=name, reason=f"it has no line `{forms.OPENING}`, so it is no spec")
+                self._noticed |= found.no_specs
