@@ -67,7 +67,7 @@ class Attempt:
         self.log = log
         self.own_start = own_start
         self.places = layout.of(plan.root, plan.spool_id)
-        self.record = os.path.join(self.places.running, plan.record)
+        self.record = f"{self.places.running}/{plan.record}"
         self.deletion = fence.Deletion(self.places, lease)
         self.handover = Handover(self.places, plan.record, plan.node, lease)
         self.place = place.of(plan, spares)
@@ -77,7 +77,7 @@ class Attempt:
         self.spares, self.spare_lock = spares, ""
         self.is_tidy = False  # the job has ended by itself, and left no process that could hold the lease
         self.tick = 0
-        self.eye = Eye(os.path.join(self.record, layout.CANCEL))
+        self.eye = Eye(f"{self.record}/{layout.CANCEL}")
         self.result: dict[str, object] = {}
         self.relief: Relief | None = None  # starts the job for us
         self.on_wait: Callable[[], None] = nothing  # called before what may take long
@@ -222,7 +222,7 @@ class Attempt:
         if isinstance(built, Verdict):
             fence.refuse_lost(built)
             return self._conclude(built.outcome, built.sentence, ending)
-        self.plan.environ |= built.environ
+        self.plan.environ = self.plan.environ | built.environ
         self.built = built
         ending.oom_kills = jobprocess.OUT_OF_MEMORY.kills()
         leaf = cgroup.of_plan(self.plan, self.log)

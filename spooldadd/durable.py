@@ -89,9 +89,9 @@ def _sync_fds(fds: Sequence[int], *, at_once: bool) -> list[int]:
 
 def write_all(fd: int, data: bytes) -> None:
     """Write every byte: a single `write` may stop short, on a nearly full disk it does."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
 
 
 def overwrite(fd: int, data: bytes) -> None:
@@ -197,8 +197,8 @@ def _holds_something(path: str) -> bool:
 
 
 def _write_temporary(path: str, data: bytes, *, sync: bool, mode: int) -> str:
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f"{TEMPORARY}{os.getpid()}-{name}"[:250])
+    directory, slash, name = path.rpartition("/")
+    temporary = f"{directory}{slash}{TEMPORARY}{os.getpid()}-{name}"[: len(directory) + len(slash) + 250]
     try:
         write_new(temporary, data, sync=sync, mode=mode)
     except FileExistsError:  # a process of our pid died here before, or NFS answers a repeated call

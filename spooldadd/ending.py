@@ -148,7 +148,7 @@ def open_logs(record: str, names: Iterable[str], hand_over: Callable[[tuple[int,
     fds: list[int] = []
     try:
         for name in names:
-            fds.append(os.open(os.path.join(record, name), flags, 0o644))
+            fds.append(os.open(f"{record}/{name}", flags, 0o644))
         hand_over(tuple(fds))
     except OSError:
         for fd in fds:

@@ -66,11 +66,11 @@ def eye_of(
     places: layout.Layout, record: str, logs: Sequence[str], deletion: Deletion, *, is_shared: bool, is_far: bool
 ) -> Eye:
     """Return what looks after a running record: by itself, or in a thread where a look may hang; `logs` are file names."""
-    path = os.path.join(places.running, record)
+    path = f"{places.running}/{record}"
     if not is_shared and not is_far:
-        return Near(os.path.join(path, layout.CANCEL), deletion)
+        return Near(f"{path}/{layout.CANCEL}", deletion)
     fence = Fence(places, record, deletion)
-    return Lookout(fence.look, [os.path.join(path, name) for name in logs]) if is_far else fence
+    return Lookout(fence.look, [f"{path}/{name}" for name in logs]) if is_far else fence
 
 
 def refuse_lost(verdict: Verdict | None) -> None:
@@ -86,7 +86,7 @@ class Near(Eye):
 
     def __init__(self, cancel: str, deletion: Deletion) -> None:
         super().__init__(cancel)
-        self._record_path = os.path.dirname(cancel)
+        self._record_path = cancel.rpartition("/")[0]
         self._deletion = deletion
 
     def look(self) -> Verdict | None:

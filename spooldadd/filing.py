@@ -31,10 +31,8 @@ def file_record(places: layout.Layout, record: str, state: str, *, sync: bool) -
     Without `sync` it is to be followed by `make_new_name_last` and `make_old_name_last` where a power cut is to be survived.
     Raises: ClaimLost where somebody else has moved it; SpoolError where the spool cannot be written now.
     """
-    parsed = names.parse_record_name(record)
-    assert parsed is not None, record
-    source = os.path.join(places.running, record)
-    target = os.path.join(places.state_directory(state), parsed.job)
+    source = f"{places.running}/{record}"
+    target = f"{places.root}/{state}/{names.job_of(record)}"
     try:
         target = _rename(source, target)
     except OSError as error:
@@ -47,7 +45,7 @@ def file_record(places: layout.Layout, record: str, state: str, *, sync: bool) -
 
 def make_new_name_last(filed: str) -> None:
     """Make it last that this record is where it is. Raises: SpoolError."""
-    _make_last(os.path.dirname(filed), filed)
+    _make_last(filed.rpartition("/")[0], filed)
 
 
 def make_old_name_last(places: layout.Layout, filed: str) -> None:

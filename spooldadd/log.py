@@ -10,6 +10,7 @@ import os
 import time
 
 from spooldadd.tomltext import quote
+from spooldadd.utc import SECONDS
 
 LEVELS = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # the numbers of syslog(3), as journald reads them
 FORMATS = ("plain", "json", "journal")
@@ -33,11 +34,11 @@ Value = "str | int | float | bool | None"
 class Log:
     """Writes lines to a descriptor. A frozen set of settings: a fork may use it at once."""
 
-    __slots__ = ("_fd", "_format", "_level")
+    __slots__ = ("_fd", "_form", "_level")
 
     def __init__(self, fd: int = 2, format: str = "plain", level: str = "info") -> None:
         self._fd = fd
-        self._format = format
+        self._form = _FORMATTERS[format]
         self._level = LEVELS[level]
 
     def debug(self, event: str, **fields: object) -> None:
@@ -59,23 +60,17 @@ class Log:
     def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
         if LEVELS[level] > self._level:
             return
-        line = _FORMATTERS[self._format](level, event, fields)
+        line = self._form(level, event, fields)
         try:
-            os.write(self._fd, line.encode("utf-8", "replace") + b"\n")
+            os.write(self._fd, line.encode("utf-8", "replace"))
         except OSError:
             pass  # the terminal or the pipe is gone; the work goes on
 
 
-_second: list[tuple[int, str]] = [(-1, "")]
-
-
 def timestamp(at_s: float) -> str:
     """Return seconds since the epoch as RFC 3339 in UTC, with milliseconds."""
-    whole = int(at_s // 1)
-    second = _second[0]  # one look: another thread may put its own there
-    if second[0] != whole:  # most lines come within the second of the line before
-        second = _second[0] = whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-    return f"{second[1]}.{int((at_s - whole) * 1000):03d}Z"
+    second, part = divmod(int(at_s * 1000), 1000)
+    return f"{SECONDS[second]}.{part:03d}Z"
 
 
 def _plain(level: str, event: str, fields: dict[str, object]) -> str:
@@ -89,27 +84,33 @@ def _journal(level: str, event: str, fields: dict[str, object]) -> str:
 def _json(level: str, event: str, fields: dict[str, object]) -> str:
     entries = {"at": timestamp(time.time()), "level": level, "event": event, **fields}
     pairs = [f"{quote(key)}: {_json_value(value)}" for key, value in entries.items() if value is not None]
-    return "{" + ", ".join(pairs) + "}"
+    return "{" + ", ".join(pairs) + "}\n"
 
 
 def _pairs(event: str, fields: dict[str, object]) -> str:
     line = f"event={event}"
     for key, value in fields.items():
         if value is not None:
-            text = _shown.get(value) if type(value) is str else None
-            line += f" {key}={text or _plain_value(value)}"
-    return line
+            line += f" {key}={_SHOWN[value] if type(value) is str else _plain_value(value)}"
+    return f"{line}\n"
 
 
-_shown: dict[str, str] = {}  # texts as they stand in a line: a job's id, its node and its queue are in several
+class _Shown(dict[str, str]):
+    """Texts as they stand in a line: a job's id, its node and its queue are in several."""
+
+    def __missing__(self, text: str) -> str:
+        if len(self) >= MOST_SHOWN:
+            self.clear()
+        found = self[text] = _plain_text(text)
+        return found
+
+
+_SHOWN = _Shown()
 
 
 def _plain_value(value: object) -> str:
-    if type(value) is str:
-        if len(_shown) >= MOST_SHOWN:
-            _shown.clear()
-        found = _shown[value] = _plain_text(value)
-        return found
+    if type(value) is int:
+        return str(value)
     return _plain_text(f"{value:.3f}" if isinstance(value, float) else str(value))
 
 

@@ -91,6 +91,11 @@ def job_name(job: str) -> str:
     return parts[0] if parts else job
 
 
+def job_of(record: str) -> JobId:
+    """Return the job in the name of a running record of ours, which is not looked at: `parse_record_name` does."""
+    return JobId(record.rsplit(".", 2)[0])
+
+
 _last: list[tuple[str, RecordName | None]] = [("", None)]
 
 

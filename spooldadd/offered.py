@@ -99,7 +99,7 @@ class Offered:
 def _claim(places: layout.Layout, held: Held, common: dict[str, Any], offer: tuple[Any, ...]) -> Plan | None:
     """Claim one; None where it is no longer there as it was offered. It is still to be made last. Raises: Left."""
     source, signature, data, shared, own = offer
-    path = os.path.join(places.root, source)
+    path = f"{places.root}/{source}"
     try:
         if claiming.signature(os.lstat(path)) != signature:
             return None  # before anything is made for it: the worker looks at it again
@@ -108,8 +108,8 @@ def _claim(places: layout.Layout, held: Held, common: dict[str, Any], offer: tup
     plan = from_table({**shared, **own})
     plan.control_group = common["control_group"]
     plan.claimed_at_s = time.time()
-    record_path = os.path.join(places.running, plan.record)
-    target = os.path.join(record_path, layout.SPEC)
+    record_path = f"{places.running}/{plan.record}"
+    target = f"{record_path}/{layout.SPEC}"
     try:
         held.rename(places, plan.record, common["holder"])
         claiming.make_own(record_path, 0o777)

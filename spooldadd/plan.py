@@ -15,7 +15,9 @@ from spooldadd.notice import Telling
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 
 class Limits:
@@ -56,48 +58,7 @@ class Equipment:
 
 
 class Plan:
-    """One attempt, ready to run."""
-
-    __slots__ = (
-        "account",
-        "attempt",
-        "build",
-        "cache_dir",
-        "claimed_at_s",
-        "command",
-        "config",
-        "control_group",
-        "environ",
-        "environment",
-        "environment_environ",
-        "is_far",
-        "is_shared",
-        "job",
-        "keep_files",
-        "keep_workdir",
-        "kit",
-        "limits",
-        "name",
-        "node",
-        "owner",
-        "policy",
-        "queue",
-        "record",
-        "root",
-        "sandbox",
-        "script",
-        "secret_sources",
-        "secrets",
-        "signed_by",
-        "split_output",
-        "spool_id",
-        "stdin",
-        "submitted_at_s",
-        "sync",
-        "telling",
-        "work_dir",
-        "work_top",
-    )
+    """One attempt, ready to run. Without slots: a supervisor fills one for each job, and fills a dictionary at once."""
 
     def __init__(self) -> None:
         self.root = ""  # the spool
@@ -146,7 +107,7 @@ class Plan:
 
 def to_wire(plan: Plan, but: tuple[str, ...] = ()) -> bytes:
     """Return the plan as bytes: what differs from a fresh one, which at the other end is made anew; all `but` these."""
-    table = _differing(plan, _FRESH)
+    table = _differing(plan, _USUAL)
     for name in but:
         table.pop(name, None)
     return marshal.dumps(table)
@@ -160,38 +121,47 @@ def from_wire(data: bytes) -> Plan:
 
 def to_table(plan: Plan) -> dict[str, object]:
     """Return the plan as a table of what differs from a fresh one, for what carries more than one of them."""
-    return _differing(plan, _FRESH)
+    return _differing(plan, _USUAL)
 
 
 def from_table(table: dict[str, Any]) -> Plan:
-    """Return the plan in this table, which is used up."""
-    plan = Plan()
-    for part in (plan.limits, plan.policy, plan.telling):
-        _fill(part, table.pop(type(part).__name__, {}))
-    account = table.pop(Account.__name__, None)
-    if account is not None:
-        plan.account = Account()
-        _fill(plan.account, account)
-    _fill(plan, table)
+    """Return the plan in this table, which is used up.
+
+    What the table does not say is the same thing in all such plans: it may be replaced, but not changed.
+    """
+    plan = Plan.__new__(Plan)
+    values = vars(plan)
+    values.update(_USUAL)
+    for name, kind in _PARTS:
+        if kind.__name__ in table:
+            values[name] = _filled(kind(), table.pop(kind.__name__))
+    values.update(table)
     return plan
 
 
-def _differing(thing: object, fresh: object) -> dict[str, object]:
+def _differing(thing: object, usual: dict[str, object]) -> dict[str, object]:
     table: dict[str, object] = {}
-    for name in thing.__slots__:  # type: ignore[attr-defined]
-        value, usual = getattr(thing, name), getattr(fresh, name)
-        if isinstance(value, (Limits, Policy, Telling)):
-            table[type(value).__name__] = _differing(value, usual)
-        elif isinstance(value, Account):
-            table[Account.__name__] = _differing(value, Account())
-        elif value != usual:
+    for name, usually in usual.items():
+        value = getattr(thing, name)
+        if isinstance(value, (Limits, Policy, Telling, Account)):
+            part = _differing(value, _USUAL_PARTS[type(value)])
+            table.update({type(value).__name__: part} if part else {})
+        elif value != usually:
             table[name] = value
     return table
 
 
-def _fill(thing: object, table: dict[str, object]) -> None:
+def _filled(thing: T, table: dict[str, object]) -> T:
     for name, value in table.items():
         setattr(thing, name, value)
+    return thing
 
 
-_FRESH = Plan()
+_PARTS: tuple[tuple[str, type[Any]], ...] = (
+    ("limits", Limits),
+    ("policy", Policy),
+    ("telling", Telling),
+    ("account", Account),
+)
+_USUAL: dict[str, object] = vars(Plan())
+_USUAL_PARTS = {kind: {name: getattr(kind(), name) for name in kind.__slots__} for _, kind in _PARTS}

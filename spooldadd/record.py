@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from datetime import UTC, datetime
 
 from spooldadd import durable, forms, layout, names
 from spooldadd.tomltext import Written, flat
+from spooldadd.utc import SECONDS
 
 SCHEMA = 1
 # Far above what a spec may ask for. A larger number comes from no claim of ours, and would not fit into a name.
 MAX_ATTEMPT = 999_999
 # Far beyond any table of ours.
 MAX_TABLE_BYTES = 1 << 20
-MOST_SECONDS = 16
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def write_first_claim(record: str, claim: Mapping[str, object], *, sync: bool) -
 
     Without `sync` whoever claims makes the file last afterwards, and starts nothing before.
     """
-    path = os.path.join(record, layout.CLAIM)
+    path = f"{record}/{layout.CLAIM}"
     try:
         durable.write_new(path, flat({"schema": SCHEMA, **claim}).encode(), sync=sync)
     except FileExistsError:  # our own call was repeated, and its first answer lost
@@ -64,13 +63,13 @@ def write_last_result(record: str, result: Mapping[str, object], logs: Iterable[
     Return the logs of which the disk lost something. Then no result is written yet, so that its reason can say so:
     `write_result` does the rest. Raises: OSError.
     """
-    paths = [os.path.join(record, log) for log in logs]
+    paths = [f"{record}/{log}" for log in logs]
     lost = _put_result(record, result, lambda path, data: durable.write_beside(path, data, paths, at_once=at_once))
     return [os.path.basename(path) for path in lost]
 
 
 def _put_result(record: str, result: Mapping[str, object], put: Callable[[str, bytes], T]) -> T:
-    path = os.path.join(record, layout.RESULT)
+    path = f"{record}/{layout.RESULT}"
     data = flat({"schema": SCHEMA, **result}).encode()
     try:
         return put(path, data)
@@ -168,18 +167,10 @@ def moment(at_s: float) -> datetime:
     return datetime.fromtimestamp(round(at_s, 3), UTC)
 
 
-_seconds: dict[int, str] = {}  # the last few, as text
-
-
 def written(at_s: float) -> Written:
     """Return the same as it stands in a table of ours: each job writes six of them, most within the same second."""
     second, part = divmod(round(at_s * 1000), 1000)
-    text = _seconds.get(second)
-    if text is None:
-        if len(_seconds) >= MOST_SECONDS:
-            _seconds.clear()
-        text = _seconds[second] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-    return Written(f"{text}.{part:03d}000Z" if part else f"{text}Z")
+    return Written(f"{SECONDS[second]}.{part:03d}000Z" if part else f"{SECONDS[second]}Z")
 
 
 def rotate(record: str, attempt: int, *, sync: bool) -> None:

@@ -66,7 +66,7 @@ class Repeats:
             return None
         spec, kept = found
         plan = Plan()
-        for name in Plan.__slots__:
+        for name in vars(Plan()):
             setattr(plan, name, getattr(kept, name))
         for name, value in _own(spec.name, claimed, work_root).items():
             setattr(plan, name, value)

@@ -35,7 +35,7 @@ class Spares:
         """Give the work directory that is kept this name; return whether there was one."""
         spare, self._directory = self._directory, ""
         try:
-            if spare and os.path.dirname(spare) == os.path.dirname(path):
+            if spare and spare.rpartition("/")[0] == path.rpartition("/")[0]:
                 os.rename(spare, path)
                 return True
         except OSError:

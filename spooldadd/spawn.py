@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import stat
 
 from spooldadd import durable, lifecycle
 from spooldadd.bare import signal
@@ -184,9 +185,11 @@ def _below_hard(kind: int, values: tuple[int, int]) -> tuple[int, int]:
 
 
 def _check_program(path: str) -> None:
-    if not os.path.exists(path):
-        raise CannotStart(f"the command `{path}` does not exist", NOT_FOUND)
-    if os.path.isdir(path):
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        raise CannotStart(f"the command `{path}` does not exist", NOT_FOUND) from None
+    if stat.S_ISDIR(mode):
         raise CannotStart(f"the command `{path}` is a directory", NOT_EXECUTABLE)
     if not os.access(path, os.X_OK):
         raise CannotStart(f"the command `{path}` is not executable; `chmod +x` it", NOT_EXECUTABLE)

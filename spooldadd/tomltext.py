@@ -59,22 +59,22 @@ def flat(table: Mapping[str, object]) -> str:
 
     Raises: `TypeError` for any other value, a date without a time included: nested data is for `dumps`.
     """
-    lines = []
-    for name, value in table.items():
-        if value is not None:
-            # Look-ups: each job writes a hundred values, under the same names.
-            write = _WRITERS.get(type(value), _flat_value)
-            lines.append(f"{_keys.get(name) or _noted_key(name)} = {write(value)}\n")
+    # Look-ups, and no call but to write a value: each job writes fifty, under the same names.
+    lines = [f"{_KEYS[name]}{_WRITERS[type(value)](value)}\n" for name, value in table.items() if value is not None]
     return "".join(lines)
 
 
-_keys: dict[str, str] = {}
+class _Keys(dict[str, str]):
+    """The beginnings of lines, by the name that stands there."""
+
+    def __missing__(self, name: str) -> str:
+        text = f"{key(name)} = "
+        if len(self) < MOST_KEYS:
+            self[name] = text
+        return text
 
 
-def _noted_key(name: str) -> str:
-    if len(_keys) < MOST_KEYS:
-        _keys[name] = key(name)
-    return key(name)
+_KEYS = _Keys()
 
 
 def key(name: str) -> str:
@@ -118,14 +118,21 @@ def _moment(value: object) -> str:
     raise TypeError(f"TOML has no form for a value of type `{type(value).__name__}`")
 
 
-# What nearly every value is. A subclass is none of them, and takes the longer way.
-_WRITERS: dict[type, Callable[[Any], str]] = {
+class _Writers(dict["type", "Callable[[Any], str]"]):
+    """How to write a value, by its type. A subclass of what is listed takes the longer way."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], str]:
+        return _flat_value
+
+
+# What nearly every value is.
+_WRITERS = _Writers({
     str: quote,
     Written: str.__str__,
     int: int.__repr__,
     float: float.__repr__,
     bool: lambda value: "true" if value else "false",
-}
+})  # fmt: skip
 
 
 def dumps(table: Mapping[str, object]) -> str:
