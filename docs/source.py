@@ -53,8 +53,8 @@ def _ordered_fields() -> list[str]:
 
 
 def _written_fields() -> Iterator[str]:
-    for node in ast.walk(tree(PACKAGE / "attempt.py")):
-        if isinstance(node, ast.FunctionDef) and node.name in ("header", "_conclude"):
+    for node in (node for module in ("attempt.py", "ending.py") for node in ast.walk(tree(PACKAGE / module))):
+        if isinstance(node, ast.FunctionDef) and node.name in ("header", "times_and_use", "_conclude"):
             for inner in ast.walk(node):
                 keys = inner.keys if isinstance(inner, ast.Dict) else []
                 yield from (str(key.value) for key in keys if isinstance(key, ast.Constant))

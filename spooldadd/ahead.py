@@ -100,7 +100,7 @@ def _new_table(config: Config, launching: Launching, named: Named, came: tuple[i
         return None  # whoever claims it says what is wrong
     if not launching.repeats.knows(data) or plan.queue != entry.queue:
         return None
-    launching.complete(plan, spec)
+    launching.complete(plan, spec, claimed)
     table = to_table(plan)
     if plain is not None:
         launching.repeats.keep_shape(plain, table)

@@ -32,7 +32,7 @@ from spooldadd import (
     together,  # noqa: F401  `durable` asks for it late, and nothing is imported here after the fork
     workdir,
 )
-from spooldadd.ending import Ending, add_to_log, cut_logs, exit_fields, header, judge, open_logs
+from spooldadd.ending import Ending, add_to_log, cut_logs, exit_fields, header, judge, open_logs, times_and_use
 from spooldadd.errors import ClaimLost, SpoolError
 from spooldadd.guard import CLAIM_LOST, Eye, Verdict, nothing
 from spooldadd.handover import Handover
@@ -86,7 +86,7 @@ class Attempt:
     def run(self) -> dict[str, object]:
         """Run the job, write its result, file it; return what the worker wants to know.
 
-        To be followed by `go_on`, and only then to be said.
+        To be followed by `go_on`, which makes it last, and only then to be said.
         """
         result = self.result
         state = CLAIM_LOST
@@ -124,33 +124,35 @@ class Attempt:
         Raises: Left where the claim is not as it has to be; ClaimLost where the spool was deleted.
         """
         plan, following, left = self.plan, None, None
-        # Only on a spool of this machine alone, and where no other process can hold the lease when the next job has it.
+        # Only on a spool of this machine alone, and where no other process can hold the lease when the next job has it. And
+        # where there is nobody to be told: if the worker is gone, we are who tells, now, and not after the next job.
         is_simple = self.is_tidy and not (plan.is_shared or plan.is_far or plan.account or self.handover.is_beside)
-        if is_simple and not self.is_told:  # if the worker is gone, we are who tells: now, and not after the next job
+        goes_on = is_simple and not self.is_told
+        if self.filed and plan.sync and not (goes_on and offered.draft(self.places, os.path.dirname(self.filed))):
+            self._persist("filing-waits", lambda: filing.make_new_name_last(self.filed))
+        if goes_on:
             try:
                 following = offered.claim(self.places, self.held)
             except Left as error:
                 left = error
         if self.filed and plan.sync:
-            left = self._make_last(following, offered.source) or left
+            left = self._make_last(following, is_claim_last=offered.is_last) or left
         if self.filed:
             self._say_filed(self.result)
         if left is not None:
             raise left
         return following
 
-    def _make_last(self, following: Plan | None, source: str) -> Left | None:
+    def _make_last(self, following: Plan | None, *, is_claim_last: bool) -> Left | None:
         """Make the next claim last, and with it `running/`, which our record has left. Where there is none, that alone.
 
-        Not before our record's new name lasts (`run`): without a journal, ext4 writes `running/` with `claim.toml`. Return
-        why the claim may not last. Raises: ClaimLost.
+        Not before our record's new name lasts: without a journal, ext4 writes `running/` with `claim.toml`. Return why the
+        claim may not last. Raises: ClaimLost.
         """
         left: Left | None = None
         if following is not None:
             try:
-                record_path = os.path.join(self.places.running, following.record)
-                claiming.make_claim_last(record_path)
-                claiming.make_last(record_path, os.path.join(self.places.root, source), at_once=True)
+                claiming.make_last(f"{self.places.running}/{following.record}", with_claim=not is_claim_last, at_once=True)
             except OSError as error:
                 left = Left(following.job, str(error))
             else:
@@ -310,15 +312,8 @@ class Attempt:
         chance = 0.0 if outcome == lifecycle.SUCCESS else names.chance()
         decision = lifecycle.decide(outcome, plan.attempt, plan.policy, chance)
         result = header(plan, decision.state, outcome, kit.hide(plan, sentence)) | exit_fields(ending.status)
+        result |= times_and_use(plan, ending, self.started_at_s, duration_s)
         result |= {
-            "submitted_at": record.written(plan.submitted_at_s),
-            "claimed_at": record.written(plan.claimed_at_s),
-            "started_at": record.written(self.started_at_s),
-            "finished_at": record.written(self.started_at_s + duration_s),
-            "duration_s": round(duration_s, 3),
-            "cpu_s": round(ending.cpu_s, 3),
-            "max_rss_bytes": ending.max_rss_bytes or ending.at_most_rss_bytes or None,
-            "memory_peak_bytes": ending.memory_peak_bytes,
             "kept": [kit.hide(plan, name) for name in kept] or None,
             "workdir": plan.work_dir if self._stays(outcome) else None,
             "environment": self.built.environment or None,
@@ -346,8 +341,6 @@ class Attempt:
         if notice.is_wanted(plan.telling, result):
             self.is_told = self._persist("filing-waits", lambda: self._leave_notice(state))
         self.filed = self._persist("filing-waits", lambda: filing.file_record(self.places, plan.record, state, sync=False))
-        if plan.sync:
-            self._persist("filing-waits", lambda: filing.make_new_name_last(self.filed))
         return state
 
     def _leave_notice(self, state: str) -> bool:
@@ -365,13 +358,18 @@ class Attempt:
         return True
 
     def _write_result(self, result: dict[str, object]) -> None:
-        if self.plan.sync:
-            lost = record.write_last_result(self.record, result, self._log_names(), at_once=not self.plan.is_far)
-            if not lost:
-                return
+        if not self.plan.sync:
+            record.write_result(self.record, result, sync=False)
+            return
+        lost = self._write_last(result, self._log_names())
+        if lost:
             for name in lost:
                 result["reason"] = f"{result['reason']}; a part of `{name}` may be missing: the disk reported an error"
-        record.write_result(self.record, result, sync=self.plan.sync)
+            self._write_last(result, ())
+
+    def _write_last(self, result: Mapping[str, object], logs: tuple[str, ...]) -> list[str]:
+        left = [self.plan.source_directory] if self.plan.source_directory else []
+        return record.write_last_result(self.record, result, logs, directories=left, at_once=not self.plan.is_far)
 
     def _say_claimed(self, plan: Plan, source: str) -> None:
         shown = durable.printable(source)

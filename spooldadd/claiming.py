@@ -86,21 +86,18 @@ def rename_in(source: str, target: str) -> bool:
     return True
 
 
-def make_claim_last(record_path: str) -> None:
-    """Make what says who claimed a drop last, to be followed by `make_last`. Raises: OSError."""
-    durable.sync_file(os.path.join(record_path, layout.CLAIM))
+def make_last(record_path: str, *, with_claim: bool, at_once: bool) -> None:
+    """Make the claim of a drop last, `with_claim` also what the claim file says. Raises: OSError.
 
-
-def make_last(record_path: str, source: str, *, at_once: bool) -> None:
-    """Make the claim of a drop last, whose claim file does: nothing of the job may start before. Raises: OSError.
-
-    On a journal all of it is one commit. Where each name lasts by itself, the claim comes first, because it says what the
-    spec was called in the root: by that the one there is known to be the same (a twin) until the root lasts, too. What
-    holds the spec now comes before what it has left. If the power goes earlier, the spec is in the root, or in a record
-    whose claim may be missing, and goes back; nothing was started.
+    Nothing of the job may start before. On a journal all of it is one commit. Where each name lasts by itself, the claim
+    comes first, because it says what the spec was called in the root, and what holds the spec now comes before what it has
+    left. If the power goes earlier, the spec is in the root, or in a record whose claim may be missing, and goes back;
+    nothing was started. If it goes later, the spec may be in the root, too, until that lasts: a twin, which recovery knows
+    by the claim and by the file itself. So the root has to last before the record leaves `running/`, and no sooner.
     """
+    if with_claim:
+        durable.sync_file(os.path.join(record_path, layout.CLAIM))
     durable.sync_all([record_path, os.path.dirname(record_path)], at_once=at_once)
-    durable.sync_directory(os.path.dirname(source))
 
 
 def remove_unclaimed(path: str) -> None:

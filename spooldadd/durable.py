@@ -58,11 +58,11 @@ def sync_file(path: str) -> None:
 
 def sync_all(paths: Sequence[str], *, at_once: bool) -> None:
     """Make these files and directories last; in which order is all the same. Raises: OSError for one that could not be."""
-    for path, number in _sync_each(paths, at_once=at_once).items():
+    for path, number in sync_each(paths, at_once=at_once).items():
         raise OSError(number, os.strerror(number), path)
 
 
-def _sync_each(paths: Sequence[str], *, at_once: bool) -> dict[str, int]:
+def sync_each(paths: Sequence[str], *, at_once: bool) -> dict[str, int]:
     """Make these last; return the number of the error of each that could not be, or could not be opened."""
     found: dict[str, int] = {}
     opened: dict[int, str] = {}
@@ -166,16 +166,18 @@ def write(path: str, data: bytes, *, sync: bool, mode: int = FILE_MODE) -> None:
         sync_directory(os.path.dirname(path))
 
 
-def write_beside(path: str, data: bytes, others: Sequence[str], *, at_once: bool) -> list[str]:
-    """Do as `write` does with `sync`; before the file is put in place, other files are made last beside it.
+def write_beside(
+    path: str, data: bytes, others: Sequence[str], *, directories: Sequence[str] = (), at_once: bool
+) -> list[str]:
+    """Do as `write` does with `sync`; before the file is put in place, other files and directories are made last beside it.
 
-    Return those of which the disk lost something: then nothing was put in place. It is told once: the kernel forgets it, and
-    a second call would say that all is well. Source: fsync(2). What is no file there is passed over, and what is empty: of
-    that nothing is lost, and most jobs print nothing. Raises: OSError.
+    Return the files of which the disk lost something: then nothing was put in place. It is told once: the kernel forgets it,
+    and a second call would say that all is well. Source: fsync(2). What is not there is passed over, and a file that is
+    empty: of that nothing is lost, and most jobs print nothing. Raises: OSError.
     """
     others = [other for other in others if _holds_something(other)]
     temporary = _write_temporary(path, data, sync=False, mode=FILE_MODE)
-    errors = _sync_each([*others, temporary], at_once=at_once)
+    errors = sync_each([*others, *directories, temporary], at_once=at_once)
     lost = [other for other in others if errors.get(other) == errno.EIO]
     wrong = {path: number for path, number in errors.items() if path == temporary or number not in NO_FILE}
     if wrong:

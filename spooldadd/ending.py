@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from spooldadd import cgroup, durable, lifecycle, process
+from spooldadd import cgroup, durable, lifecycle, process, record
 from spooldadd.bare import signal
 from spooldadd.guard import Verdict, cpu_sentence, memory_sentence, output_sentence, size
 from spooldadd.plan import Limits, Plan
@@ -142,13 +142,27 @@ def header(plan: Plan, state: str, outcome: str, reason: str) -> dict[str, objec
     }
 
 
-def open_logs(record: str, names: Iterable[str], hand_over: Callable[[tuple[int, ...]], None]) -> tuple[int, int]:
+def times_and_use(plan: Plan, ending: Ending, started_at_s: float, duration_s: float) -> dict[str, object]:
+    """Return the fields of a result that say when the attempt ran, and what it used."""
+    return {
+        "submitted_at": record.written(plan.submitted_at_s),
+        "claimed_at": record.written(plan.claimed_at_s),
+        "started_at": record.written(started_at_s),
+        "finished_at": record.written(started_at_s + duration_s),
+        "duration_s": round(duration_s, 3),
+        "cpu_s": round(ending.cpu_s, 3),
+        "max_rss_bytes": ending.max_rss_bytes or ending.at_most_rss_bytes or None,
+        "memory_peak_bytes": ending.memory_peak_bytes,
+    }
+
+
+def open_logs(record_path: str, names: Iterable[str], hand_over: Callable[[tuple[int, ...]], None]) -> tuple[int, int]:
     """Open the logs of an attempt; return where its output and its errors go. Raises: OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     fds: list[int] = []
     try:
         for name in names:
-            fds.append(os.open(f"{record}/{name}", flags, 0o644))
+            fds.append(os.open(f"{record_path}/{name}", flags, 0o644))
         hand_over(tuple(fds))
     except OSError:
         for fd in fds:

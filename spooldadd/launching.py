@@ -172,14 +172,14 @@ class Launching:
         if self._synced is not None:
             self._synced.claimed(claimed.job, claimed.path)
         plan.owner = owner
-        self.complete(plan, spec)
+        self.complete(plan, spec, claimed)
         if admitted is not None:
             bind(plan, admitted)
         return plan
 
-    def complete(self, plan: Plan, spec: Spec) -> None:
+    def complete(self, plan: Plan, spec: Spec, claimed: spool.Claim) -> None:
         """Add what the spool and the configuration say about every plan."""
-        plan.sync = self._spool.sync
+        plan.sync, plan.source_directory = self._spool.sync, self._spool.source_left(claimed)
         plan.spool_id = self._spool.format.id
         plan.is_shared, plan.is_far = self._spool.format.kind == mark.SHARED, self._is_far
         plan.telling = self.notices.telling(spec, plan.job)

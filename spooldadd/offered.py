@@ -5,7 +5,10 @@ nothing to do. So a worker plans some of the drops that are next in line while j
 of them is taken by that: it stays a drop, which anybody may claim, cancel or change. A supervisor that has filed an attempt
 claims the next of its offers, under the lease that it holds: the lock file is renamed, nobody else can have it meanwhile.
 
-If we die here: what a worker leaves that dies while it claims (`claiming`).
+Where a power cut is to be survived, what the claim will say is written down before (`draft`), so that it can be made last
+together with what is waited for anyway.
+
+If we die here: what a worker leaves that dies while it claims (`claiming`); a draft, which a worker removes.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections import deque
 from spooldadd import claiming, durable, layout, names, record
 from spooldadd.channel import receive_offers
 from spooldadd.plan import Plan, from_table
+from spooldadd.spares import DRAFT, PREFIX
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
@@ -58,77 +62,129 @@ class Held:
         self.record = record_name
 
 
+class Offer:
+    """One drop, as it was when it was planned, and its plan."""
+
+    __slots__ = ("common", "data", "draft", "plan", "signature", "source", "until")
+
+    def __init__(self, common: dict[str, Any], said: tuple[Any, ...]) -> None:
+        self.until: float = common["until"]  # by the monotonic clock
+        self.common = common
+        self.source, self.signature, self.data, shared, own = said
+        self.plan = from_table({**shared, **own})
+        self.plan.control_group = common["control_group"]
+        self.draft = ""  # where its claim is written already
+
+    def claim_data(self) -> bytes:
+        """Return what its claim says, from now on."""
+        plan = self.plan
+        plan.claimed_at_s = time.time()
+        name = names.RecordName(names.JobId(plan.job), plan.attempt, plan.record.rpartition(".")[2])
+        moments = plan.submitted_at_s, plan.claimed_at_s
+        return record.claim_data(claiming.table(self.common["claimer"], name, plan.queue, self.source, moments, {}))
+
+
 class Offered:
     """The offers that one supervisor has, in the order in which they are to be taken."""
 
-    __slots__ = ("_channel", "_offers", "is_open", "signature", "source")
+    __slots__ = ("_channel", "_draft", "_offers", "is_last", "is_open", "signature", "source")
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._offers: deque[tuple[float, dict[str, Any], tuple[Any, ...]]] = deque()
+        self._offers: deque[tuple[dict[str, Any], tuple[Any, ...]] | Offer] = deque()
+        self._draft = ""  # a file that is to be removed
         self.is_open = True  # the worker is there
         self.source = ""  # what was claimed last, as it was called where it was dropped
         self.signature = (0, 0, 0)  # and what that file is told by from one that is dropped there later
+        self.is_last = False  # and whether its claim file lasts already
+
+    def draft(self, places: layout.Layout, directory: str) -> bool:
+        """Write down what the next claim will say, and make it last in the same wait as the names in this directory.
+
+        It is no claim, and its name means nothing to anybody: `claim` moves it into the record. Return whether the names in
+        the directory last; False where nothing is offered, too. If we die here: a spare without its supervisor, which a
+        worker removes.
+        """
+        offer = self._next()
+        if offer is None:
+            return False
+        self._offers.appendleft(offer)
+        self._draft = path = f"{places.locks}/{PREFIX}{os.getpid()}{DRAFT}"
+        try:
+            durable.unlink_if_there(path)  # of an offer that came to nothing
+            durable.write_new(path, offer.claim_data(), sync=False)
+        except OSError:
+            return False  # it is written when it is made, then
+        wrong = durable.sync_each([directory, path], at_once=True)
+        offer.draft = "" if path in wrong else path
+        return directory not in wrong
 
     def claim(self, places: layout.Layout, held: Held) -> Plan | None:
         """Claim the first that can be had, with this lease; return its plan, or None.
 
         Raises: Left where the lease has to be let go of for recovery to put something right.
         """
-        self._hear()
-        while self._offers and self.is_open:
-            until, common, offer = self._offers.popleft()
-            if time.monotonic() < until:
-                plan = _claim(places, held, common, offer)
-                if plan is not None:
-                    self.source, self.signature = offer[:2]
-                    return plan
+        while offer := self._next():
+            self.is_last = bool(offer.draft)
+            if _claim(places, held, offer):
+                self._draft = "" if self.is_last else self._draft
+                self.source, self.signature = offer.source, offer.signature
+                return offer.plan
         return None
 
     def forget(self) -> None:
         """Forget all: the worker hears that nothing was claimed, and takes them back."""
         self._offers.clear()
+        if self._draft:
+            try:
+                os.unlink(self._draft)
+            except OSError:
+                pass  # left for the worker
+            self._draft = ""
+
+    def _next(self) -> Offer | None:
+        self._hear()
+        while self._offers and self.is_open:
+            first = self._offers.popleft()
+            until = first.until if isinstance(first, Offer) else first[0]["until"]
+            if time.monotonic() < until:
+                return first if isinstance(first, Offer) else Offer(*first)
+        return None
 
     def _hear(self) -> None:
         while data := receive_offers(self._channel):
             said = marshal.loads(data)
-            self._offers.extend((said["until"], said, offer) for offer in said["offers"])
+            self._offers.extend((said, offer) for offer in said["offers"])
         self.is_open = data is not None
 
 
-def _claim(places: layout.Layout, held: Held, common: dict[str, Any], offer: tuple[Any, ...]) -> Plan | None:
-    """Claim one; None where it is no longer there as it was offered. It is still to be made last. Raises: Left."""
-    source, signature, data, shared, own = offer
-    path = f"{places.root}/{source}"
+def _claim(places: layout.Layout, held: Held, offer: Offer) -> bool:
+    """Claim one; False where it is no longer there as it was offered. It is still to be made last. Raises: Left."""
+    path, plan = f"{places.root}/{offer.source}", offer.plan
     try:
-        if claiming.signature(os.lstat(path)) != signature:
-            return None  # before anything is made for it: the worker looks at it again
+        if claiming.signature(os.lstat(path)) != offer.signature:
+            return False  # before anything is made for it: the worker looks at it again
     except OSError:
-        return None
-    plan = from_table({**shared, **own})
-    plan.control_group = common["control_group"]
-    plan.claimed_at_s = time.time()
+        return False
     record_path = f"{places.running}/{plan.record}"
     target = f"{record_path}/{layout.SPEC}"
     try:
-        held.rename(places, plan.record, common["holder"])
+        held.rename(places, plan.record, offer.common["holder"])
         claiming.make_own(record_path, 0o777)
-        record.write_first_claim(record_path, _table(common, plan, source), sync=False)
+        if offer.draft:
+            os.rename(offer.draft, f"{record_path}/{layout.CLAIM}")
+        else:
+            durable.write_new(f"{record_path}/{layout.CLAIM}", offer.claim_data(), sync=False)
         won = claiming.rename_in(path, target)
         if not won:
             claiming.remove_unclaimed(record_path)
-            return None
-        trouble = _trouble(target, signature, data)
+            return False
+        trouble = _trouble(target, offer.signature, offer.data)
     except OSError as error:
         raise Left(plan.job, str(error)) from error
     if trouble:
-        raise Left(plan.job, f"`{durable.printable(source)}` {trouble} when it was claimed")
-    return plan
-
-
-def _table(common: dict[str, Any], plan: Plan, source: str) -> dict[str, object]:
-    name = names.RecordName(names.JobId(plan.job), plan.attempt, plan.record.rpartition(".")[2])
-    return claiming.table(common["claimer"], name, plan.queue, source, (plan.submitted_at_s, plan.claimed_at_s), {})
+        raise Left(plan.job, f"`{durable.printable(offer.source)}` {trouble} when it was claimed")
+    return True
 
 
 def _trouble(path: str, signature: tuple[int, int, int], data: bytes) -> str:

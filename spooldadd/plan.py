@@ -65,6 +65,7 @@ class Plan:
         self.spool_id = ""  # lest another one that lies there later is taken for it
         self.is_shared = False  # other nodes may take the record over
         self.is_far = False  # on a network file system, where any call may hang for a minute
+        self.source_directory = ""  # that it has left it is still to be made last, with the result; empty where it lasts
         self.record = ""  # name below running/, which is also the fence
         self.job = ""
         self.name = ""

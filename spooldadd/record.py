@@ -25,7 +25,7 @@ MAX_TABLE_BYTES = 1 << 20
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TypeVar
 
     T = TypeVar("T")
@@ -33,8 +33,12 @@ if TYPE_CHECKING:
 
 def write_claim(record: str, claim: Mapping[str, object], *, sync: bool) -> None:
     """Write who claimed this attempt, where and when. Raises: OSError."""
-    text = flat({"schema": SCHEMA, **claim})
-    durable.write(os.path.join(record, layout.CLAIM), text.encode(), sync=sync)
+    durable.write(os.path.join(record, layout.CLAIM), claim_data(claim), sync=sync)
+
+
+def claim_data(claim: Mapping[str, object]) -> bytes:
+    """Return what stands in `claim.toml`."""
+    return flat({"schema": SCHEMA, **claim}).encode()
 
 
 def write_first_claim(record: str, claim: Mapping[str, object], *, sync: bool) -> None:
@@ -44,7 +48,7 @@ def write_first_claim(record: str, claim: Mapping[str, object], *, sync: bool) -
     """
     path = f"{record}/{layout.CLAIM}"
     try:
-        durable.write_new(path, flat({"schema": SCHEMA, **claim}).encode(), sync=sync)
+        durable.write_new(path, claim_data(claim), sync=sync)
     except FileExistsError:  # our own call was repeated, and its first answer lost
         write_claim(record, claim, sync=sync)
         return
@@ -57,14 +61,20 @@ def write_result(record: str, result: Mapping[str, object], *, sync: bool) -> No
     _put_result(record, result, lambda path, data: durable.write(path, data, sync=sync))
 
 
-def write_last_result(record: str, result: Mapping[str, object], logs: Iterable[str], *, at_once: bool) -> list[str]:
-    """Do the same so that it lasts, and with it these logs: they are waited for together.
+def write_last_result(
+    record: str, result: Mapping[str, object], logs: Iterable[str], *, directories: Sequence[str] = (), at_once: bool
+) -> list[str]:
+    """Do the same so that it lasts, and before it these logs, and the names in these directories: waited for together.
 
     Return the logs of which the disk lost something. Then no result is written yet, so that its reason can say so:
     `write_result` does the rest. Raises: OSError.
     """
     paths = [f"{record}/{log}" for log in logs]
-    lost = _put_result(record, result, lambda path, data: durable.write_beside(path, data, paths, at_once=at_once))
+
+    def put(path: str, data: bytes) -> list[str]:
+        return durable.write_beside(path, data, paths, directories=directories, at_once=at_once)
+
+    lost = _put_result(record, result, put)
     return [os.path.basename(path) for path in lost]
 
 

@@ -20,6 +20,7 @@ from spooldadd.bare import socket
 # Longer than it takes to claim the next job, shorter than anybody looks.
 KEEP_S = 0.05
 PREFIX = ".spare-"
+DRAFT = ".claim"  # after the pid: the claim of a next job, written before that is claimed (`offered`)
 _OWN_XATTRS = "security."  # that of SELinux is on everything
 
 
@@ -101,7 +102,7 @@ def clear(locks: list[str], work_root: str) -> None:
 
 def is_left(name: str) -> bool:
     """Tell whether this is the name of something that was kept by a process that is gone."""
-    pid = name.removeprefix(PREFIX)
+    pid = name.removeprefix(PREFIX).removesuffix(DRAFT)
     is_spare = name.startswith(PREFIX) and pid.isascii() and pid.isdigit()
     return is_spare and process.start_ticks(int(pid)) is None
 

@@ -62,6 +62,8 @@ class Spool:
         # Of a drop that only this node ever claims it is enough if its claim lasts before anything starts: without a claim
         # it goes back. Where others look for whose it is, its claim has to last before the spec is in it.
         self._claims_last_late = marked.kind == mark.LOCAL
+        # And there the supervisor makes it last, with the result, that a drop has left its place: see `claiming.make_last`.
+        self._leaves_late = marked.kind == mark.LOCAL and not marked.many_users
         # Another node may have to know whether anything was started: on a shared spool that is noted before it is.
         notes_first = marked.kind == mark.SHARED and marked.durability == "power"
         self.holder = replace(holder, notes_first=1) if notes_first else holder
@@ -299,18 +301,25 @@ class Spool:
         if not self.sync:
             return
         try:
-            if self._claims_last_late:
-                claiming.make_claim_last(claimed.path)
-            claiming.make_last(claimed.path, os.path.join(self.places.root, claimed.source), at_once=self._is_near)
+            claiming.make_last(claimed.path, with_claim=self._claims_last_late, at_once=self._is_near)
+            if not self._leaves_late:
+                durable.sync_directory(self._source_directory(claimed))
         except OSError as error:
             os.close(claimed.lease)  # recovery finds a claim that never started, and puts it back
             raise self.trouble(error) from error
 
+    def source_left(self, claimed: Claim) -> str:
+        """Return the directory that a drop has left where this is still to be made last, before its record is filed."""
+        is_left = self.sync and self._leaves_late and claimed.attempt == 1
+        return self._source_directory(claimed) if is_left else ""
+
+    def _source_directory(self, claimed: Claim) -> str:
+        return os.path.dirname(os.path.join(self.places.root, claimed.source))
+
     def _make_source_last(self, record_name: str) -> None:
         """Make it last that a drop is not in the root any more, before its record leaves `running/`. Raises: SpoolError.
 
-        Its claimer did that before anything started, unless it died before: then a power cut now would show the spec in
-        the root, too, and nobody would know any more that it is the same one.
+        Else a power cut now would show the spec in the root, too, and nobody would know any more that it is the same one.
         """
         parsed = names.parse_record_name(record_name)
         if not self.sync or parsed is None or parsed.attempt > 1:

@@ -122,6 +122,11 @@ def _go_on(bench: Bench) -> Callable[[], object]:
     return steps.go_on(bench, is_whole=True)
 
 
+def _whole(bench: Bench) -> Callable[[], object]:
+    """Claim and run, with nothing flushed in between: what a claim leaves to be made last later."""
+    return lambda: steps.run_attempt(bench)()
+
+
 def _failed(bench: Bench) -> None:
     bench.drop(steps.FAILS)
     bench.in_fork(lambda: steps.run_attempt(bench)())
@@ -157,6 +162,7 @@ CUTS = [
     Cut("filing-a-success", steps.ONCE, _drop, steps.run_attempt, frozenset({DONE})),
     Cut("filing-a-failure", steps.FAILS, _drops(steps.FAILS), steps.run_attempt, frozenset({FAILED})),
     Cut("waiting", steps.AGAIN, _drops(steps.AGAIN), steps.run_attempt, frozenset({WAITING})),
+    Cut("whole", steps.ONCE, _drop, _whole, frozenset({DONE})),
     Cut("go-on", steps.ONCE, _drop, _go_on, frozenset({DONE}), beside=steps.BEFORE),
     Cut("put-back", steps.ONCE, _drop, steps._put_back, frozenset({ROOT, WAITING})),
     Cut("requeue", steps.ONCE, _drop, steps._requeue, frozenset({WAITING})),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import marshal
 import os
@@ -14,7 +15,7 @@ from threading import Thread
 
 import pytest
 
-from spooldadd import claim, claiming, layout, offering, supervisor
+from spooldadd import claim, claiming, layout, offering, record, recovery, supervisor, together
 from spooldadd.ahead import plan_ahead
 from spooldadd.attempt import Attempt
 from spooldadd.channel import offer, receive
@@ -22,7 +23,7 @@ from spooldadd.crew import Report
 from spooldadd.offered import Held, Left, Offered
 from spooldadd.plan import Plan
 from spooldadd.spares import Spares
-from tests.faults.bench import Bench
+from tests.faults.bench import DEAD_PID, Bench
 from tests.faults.chaos import LAUNCHER, SUPERVISOR, name_of
 from tests.faults.steps import ONCE
 from tests.support import Node, processes_of, result_of, until
@@ -133,6 +134,52 @@ def test_an_offer_lasts_for_a_moment(scene):
     scene.offer(valid_s=0.0)
     assert scene.claim() is None
     assert scene.is_untouched()
+
+
+def test_what_the_next_claim_will_say_is_written_before_it_is_made(scene):
+    record_name = scene.offer()
+    assert scene.offered.draft(scene.places, scene.places.done), "`done/` lasts"
+    assert scene.drop.exists(), "nothing is claimed by that"
+    assert not os.listdir(scene.places.running)
+    assert scene.claim().record == record_name
+    assert scene.offered.is_last
+    assert os.listdir(scene.places.locks) == [f"{record_name}.lock"]
+    claimed = record.read_claim(os.path.join(scene.places.running, record_name), 1)
+    assert (claimed["source"], claimed["token"]) == ("one.toml", record_name.rpartition(".")[2])
+
+
+def test_a_draft_that_comes_to_nothing_is_no_claim_of_the_next_job(scene):
+    scene.offer()
+    assert scene.offered.draft(scene.places, scene.places.done)
+    scene.bench.drop(ONCE + "# later\n")
+    record_name = scene.offer()
+    assert scene.claim().record == record_name
+    assert not scene.offered.is_last
+    claimed = record.read_claim(os.path.join(scene.places.running, record_name), 1)
+    assert claimed["token"] == record_name.rpartition(".")[2]
+    scene.offered.forget()
+    assert os.listdir(scene.places.locks) == [f"{record_name}.lock"]
+
+
+def test_a_disk_that_loses_a_draft_has_the_claim_written_anew(scene, monkeypatch):
+    def fail(fds, *, at_once):
+        return [0, errno.EIO]
+
+    record_name = scene.offer()
+    monkeypatch.setattr(together, "sync", fail)
+    assert scene.offered.draft(scene.places, scene.places.done)
+    assert scene.claim().record == record_name
+    assert not scene.offered.is_last
+    assert record.read_claim(os.path.join(scene.places.running, record_name), 1)
+
+
+def test_the_draft_of_a_supervisor_that_is_gone_is_removed(bench):
+    places = bench.open().places
+    left, kept = (os.path.join(places.locks, f".spare-{pid}.claim") for pid in (DEAD_PID, os.getpid()))
+    for path in (left, kept):
+        Path(path).touch()
+    recovery.remove_stale_locks(bench.launching().recovery)
+    assert os.listdir(places.locks) == [os.path.basename(kept)]
 
 
 def test_nothing_is_claimed_for_a_worker_that_is_gone(scene):
