@@ -14,7 +14,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.support import Node
+from tests.support import Node, temporary_node
+
+# Each of several workers reads all tests: what is compiled once need not be again, whatever `PYTHONDONTWRITEBYTECODE` says.
+sys.dont_write_bytecode = False
 
 # How quickly an example is made says how busy the machine is.
 hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -70,6 +73,14 @@ def make_node() -> Iterator[Callable[..., Node]]:
 def node(make_node: Callable[..., Node]) -> Node:
     """One spool."""
     return make_node()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Node]:
+    """One spool with a worker, for all tests of a file that need no other: its start takes longer than most jobs."""
+    with temporary_node() as node:
+        node.start("--jobs", "4")
+        yield node
 
 
 @pytest.hookimpl(hookwrapper=True)

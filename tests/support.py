@@ -21,7 +21,7 @@ BIN = Path(sys.executable).parent
 SPOOLDADD = str(BIN / "spooldadd")
 # A deadline is no measurement: it only ends a test that would hang. Generous, because machines are shared.
 DEADLINE_S = 60.0
-SETTLE = "0.3s"
+SETTLE = "0.1s"
 
 
 def until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S):
@@ -122,6 +122,12 @@ class Node:
     def wait_finished(self, name: str, deadline_s: float = DEADLINE_S) -> Path:
         """Wait until the job of this name is filed; return its record."""
         return until(lambda: self.finished(name), f"`{name}` is filed\n{self.said()[-3000:]}", deadline_s)
+
+    def ran(self, name: str, text: str | bytes) -> Path:
+        """Drop this spec where a worker serves, and wait until its job is filed; return the record."""
+        assert self.finished(name) is None, "another test of this file has had a job of that name"
+        self.drop(f"{name}.toml", text)
+        return self.wait_finished(name)
 
     def close(self) -> None:
         """End all, and leave nothing."""

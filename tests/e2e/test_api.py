@@ -14,12 +14,17 @@ from tests.support import until
 
 
 @pytest.fixture
-def spool(node) -> Spool:
+def spool(served) -> Spool:
+    """Give one that a worker serves; `unserved` gives one of the test's own that nobody does."""
+    return Spool(served.spool)
+
+
+@pytest.fixture
+def unserved(node) -> Spool:
     return Spool(node.spool)
 
 
-def test_a_submitted_mapping_runs_and_its_result_comes_back(node, spool):
-    node.start()
+def test_a_submitted_mapping_runs_and_its_result_comes_back(spool):
     job = spool.submit({"command": ["sh", "-c", "echo hello $NAME"], "env": {"NAME": 'a "b"'}}, name="greet")
     assert job.id.startswith("greet.")
     result = job.wait(timeout_s=60)
@@ -30,40 +35,40 @@ def test_a_submitted_mapping_runs_and_its_result_comes_back(node, spool):
 
 
 @pytest.mark.parametrize("kind", ["text", "line", "bytes", "path", "path as text"])
-def test_every_kind_of_spec_is_taken(node, spool, tmp_path, kind):
+def test_every_kind_of_spec_is_taken(spool, tmp_path, kind):
     text = 'command = ["echo", "{{ vars.day }}"]\n[vars]\nday = "monday"\n'
     line = 'command = ["echo", "monday"]'
     path = tmp_path / "nightly.toml"
     path.write_text(text)
     specs = {"text": text, "line": line, "bytes": text.encode(), "path": path, "path as text": str(path)}
     job = spool.submit(specs[kind])
-    node.drain()
+    job.wait(60)
     assert job.log() == "monday\n"
     assert job.id.startswith("nightly." if kind.startswith("path") else "spec.")
 
 
-def test_variables_queue_and_priority_are_written_into_the_spec(node, spool):
+def test_variables_queue_and_priority_are_written_into_the_spec(spool):
     text = 'command = ["echo", "{{ vars.day }} {{ vars.count + 1 }}"]\n[vars]\nday = "monday"\ncount = 1\n'
     job = spool.submit(text, vars={"day": "friday", "count": 41}, queue="etl", priority=3)
-    node.drain()
+    job.wait(60)
     assert job.log() == "friday 42\n"
     assert job.result["queue"] == "etl"
 
 
-def test_a_wrong_spec_is_refused_with_every_problem_and_nothing_is_dropped(node, spool):
+def test_a_wrong_spec_is_refused_with_every_problem_and_nothing_is_dropped(node, unserved):
     before = sorted(node.spool.iterdir())
     with pytest.raises(SpecError) as caught:
-        spool.submit({"comand": ["true"], "priority": "high"})
+        unserved.submit({"comand": ["true"], "priority": "high"})
     assert [problem.key for problem in caught.value.problems] == ["comand", "priority"]
     with pytest.raises(SpecError, match="cannot be written as TOML"):
-        spool.submit({"command": ["true"], "config": {"when": object()}})
+        unserved.submit({"command": ["true"], "config": {"when": object()}})
     with pytest.raises(SpecError, match="cannot be read"):
-        spool.submit(Path("nothing.toml"))
+        unserved.submit(Path("nothing.toml"))
     assert sorted(node.spool.iterdir()) == before
 
 
-def test_a_job_moves_through_its_states_under_the_eyes_of_its_handle(node, spool):
-    job = spool.submit({"command": ["sh", "-c", "echo begun; exec sleep 60"]})
+def test_a_job_moves_through_its_states_under_the_eyes_of_its_handle(node, unserved):
+    job = unserved.submit({"command": ["sh", "-c", "echo begun; exec sleep 60"]})
     assert (job.state, job.result, job.log(), job.log_path) == ("waiting", None, "", None)
     with pytest.raises(TimeoutError, match=r"is waiting after 0\.05 s"):
         job.wait(timeout_s=0.05)
@@ -75,9 +80,8 @@ def test_a_job_moves_through_its_states_under_the_eyes_of_its_handle(node, spool
         job.cancel()
 
 
-def test_a_failed_job_can_be_tried_again(node, spool, tmp_path):
+def test_a_failed_job_can_be_tried_again(spool, tmp_path):
     job = spool.submit({"command": ["test", "-e", str(tmp_path / "there")]})
-    node.start()
     assert job.wait(60)["outcome"] == "exit"
     assert job.reason == "it ended with exit code 1"
     (tmp_path / "there").touch()
@@ -86,17 +90,17 @@ def test_a_failed_job_can_be_tried_again(node, spool, tmp_path):
     assert job.result["attempt"] == 2
 
 
-def test_jobs_are_found_by_id_by_its_beginning_and_by_state(node, spool):
-    good = spool.submit({"command": ["true"]}, name="good")
-    bad = spool.submit({"command": ["false"]}, name="bad")
+def test_jobs_are_found_by_id_by_its_beginning_and_by_state(node, unserved):
+    good = unserved.submit({"command": ["true"]}, name="good")
+    bad = unserved.submit({"command": ["false"]}, name="bad")
     node.drain()
-    assert spool.job(good.id).state == "done"
-    assert spool.job("bad").id == bad.id
-    assert [job.id for job in spool.jobs(state="failed")] == [bad.id]
-    assert {job.id for job in spool.jobs()} == {good.id, bad.id}
-    assert spool.counts() == {"waiting": 0, "running": 0, "done": 1, "failed": 1}
+    assert unserved.job(good.id).state == "done"
+    assert unserved.job("bad").id == bad.id
+    assert [job.id for job in unserved.jobs(state="failed")] == [bad.id]
+    assert {job.id for job in unserved.jobs()} == {good.id, bad.id}
+    assert unserved.counts() == {"waiting": 0, "running": 0, "done": 1, "failed": 1}
     with pytest.raises(NoSuchJob):
-        spool.job("nothing")
+        unserved.job("nothing")
 
 
 def test_a_directory_that_is_no_spool_is_refused(tmp_path):

@@ -17,7 +17,6 @@ import pytest
 from spooldadd.tomltext import flat
 from tests.support import Node, processes_of, result_of, temporary_node, until
 
-QUICK = {"SPOOLDADD_INTAKE__SETTLE": "0.3s"}
 GOOD = b'command = ["true"]\n'
 
 # What is in the file, and what the reason has to say.
@@ -140,15 +139,10 @@ LEFT_ALONE = [".hidden.toml", ".toml", "~draft.toml", "#draft.toml", "x.toml~", 
               "x.sync-conflict-20261121-101500-ABCDEFG.toml", "x (conflicted copy 2026-11-21).toml"]  # fmt: skip
 
 
-@pytest.fixture
-def node(make_node: Callable[..., Node]) -> Node:
-    return make_node(environ=QUICK)
-
-
 @pytest.fixture(scope="module")
 def filed() -> Iterator[Node]:
     """Drop everything at once on one worker, and wait until nothing is left to run."""
-    with temporary_node(environ=QUICK) as node:
+    with temporary_node() as node:
         root = node.spool.parent
         for name, (data, _) in CONTENTS.items():
             (node.spool / f"{name}.toml").write_bytes(data)
@@ -261,7 +255,7 @@ def _script(path: Path, first_line: str, mode: int = 0o755) -> str:
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[Node]:
-    with temporary_node(environ=QUICK) as node:
+    with temporary_node() as node:
         root = node.spool.parent
         commands = {
             "missing": ["/no/such/program"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,6 @@ import pytest
 from spooldadd.tomltext import dumps
 from tests.support import Node, result_of, temporary_node
 
-QUICK = {"SPOOLDADD_INTAKE__SETTLE": "0.3s"}
 MAKES = """\
 mkdir -p out/deep/er empty secret; echo 1 > out/a.csv; echo 2 > out/b.txt; echo 3 > out/deep/c.csv
 echo 4 > out/deep/er/d.csv; echo 5 > top.csv; echo 6 > .hidden.csv; echo 7 > 'with space.csv'
@@ -24,14 +23,9 @@ for name in spec.toml claim.toml result.toml output.log cancel hold now attempts
 """
 
 
-@pytest.fixture
-def node(make_node: Callable[..., Node]) -> Node:
-    return make_node(environ=QUICK)
-
-
 @pytest.fixture(scope="module")
 def kept() -> Iterator[Node]:
-    with temporary_node(environ=QUICK) as node:
+    with temporary_node() as node:
         patterns = {
             "one": ["out/*.csv"], "tree": ["out/**"], "everywhere": ["**/*.csv"], "all": ["**"], "name": ["top.csv"],
             "several": ["*.csv", "out/b.*"], "question": ["out/?.*"], "nothing": ["no-such/*"],

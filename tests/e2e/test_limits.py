@@ -14,7 +14,6 @@ import pytest
 from spooldadd.tomltext import dumps
 from tests.support import Node, processes_of, result_of, until
 
-QUICK = {"SPOOLDADD_INTAKE__SETTLE": "0.3s"}
 # Ignores what can be ignored, and is a grandchild in a session of its own by the time its parent ends.
 STUBBORN = """\
 import os, signal, sys, time
@@ -37,11 +36,6 @@ for _ in range(int(sys.argv[1])):
 """
 
 
-@pytest.fixture
-def node(make_node: Callable[..., Node]) -> Node:
-    return make_node(environ=QUICK)
-
-
 def script(node: Node, name: str, text: str) -> str:
     path = node.spool.parent / name
     path.write_text(text)
@@ -61,101 +55,95 @@ def test_timeout_ends_a_stubborn_grandchild_too(node: Node) -> None:
     assert processes_of(node.work) == []
 
 
-def test_timeout_asks_first_and_tells_how_the_job_ended(node: Node) -> None:
+def test_timeout_asks_first_and_tells_how_the_job_ended(served: Node) -> None:
     polite = "trap 'echo bye; exit 7' TERM; while :; do sleep 0.05; done"
-    node.drop("polite.toml", dumps({"command": polite, "limits": {"timeout": "0.5s"}}))
-    node.drop("stopped.toml", dumps({"command": "kill -STOP $$; sleep 300", "limits": {"timeout": "0.5s"}}))
-    node.drain()
-    record = node.finished("polite")
+    served.drop("polite.toml", dumps({"command": polite, "limits": {"timeout": "0.5s"}}))
+    served.drop("stopped.toml", dumps({"command": "kill -STOP $$; sleep 300", "limits": {"timeout": "0.5s"}}))
+    record = served.wait_finished("polite")
     assert result_of(record)["outcome"] == "timeout"
     assert result_of(record)["exit_code"] == 7
     assert "bye" in (record / "output.log").read_text()
-    stopped = result_of(node.finished("stopped"))
+    stopped = result_of(served.wait_finished("stopped"))
     assert (stopped["outcome"], stopped["signal"]) == ("timeout", signal.SIGTERM)
     assert stopped["duration_s"] < 5  # a stopped process hears TERM only when it is continued
 
 
-def test_kill_after_is_how_long_a_job_gets_to_end(node: Node) -> None:
+def test_kill_after_is_how_long_a_job_gets_to_end(served: Node) -> None:
     command = "trap 'sleep 1; echo done' TERM; while :; do sleep 0.05; done"
     for name, kill_after in (("short", "0.2s"), ("none", 0), ("long", "20s")):
         ends = command.replace("echo done", "echo done; exit 0")
-        node.drop(f"{name}.toml", dumps({"command": ends, "limits": {"timeout": "0.3s", "kill_after": kill_after}}))
-    node.drain("--jobs", "3")
-    ended_by_itself = ["done" in (node.finished(name) / "output.log").read_text() for name in ("short", "none", "long")]
+        served.drop(f"{name}.toml", dumps({"command": ends, "limits": {"timeout": "0.3s", "kill_after": kill_after}}))
+    records = {name: served.wait_finished(name) for name in ("short", "none", "long")}
+    ended_by_itself = ["done" in (record / "output.log").read_text() for record in records.values()]
     assert ended_by_itself == [False, False, True]
-    assert result_of(node.finished("none"))["duration_s"] < 1.0
-    assert [result_of(node.finished(name))["outcome"] for name in ("short", "none", "long")] == ["timeout"] * 3
+    assert result_of(records["none"])["duration_s"] < 1.0
+    assert [result_of(record)["outcome"] for record in records.values()] == ["timeout"] * 3
 
 
-def test_stall_is_neither_output_nor_processor_time(node: Node) -> None:
+def test_stall_is_neither_output_nor_processor_time(served: Node) -> None:
     stall = {"limits": {"stall": "1s", "timeout": "30s"}}
-    node.drop("idle.toml", dumps({"command": "echo begin; sleep 300", **stall}))
-    node.drop("prints.toml", dumps({"command": "for i in 1 2 3 4 5 6; do echo $i; sleep 0.4; done", **stall}))
-    node.drop("computes.toml", dumps({"command": ["python3", "-c", COMPUTES.format(2.4)], **stall}))
-    node.drop("grandchild.toml", dumps({"command": f"python3 -c '{COMPUTES.format(2.4)}' & wait", **stall}))
-    node.drain("--jobs", "4")
-    idle = result_of(node.finished("idle"))
+    served.drop("idle.toml", dumps({"command": "echo begin; sleep 300", **stall}))
+    served.drop("prints.toml", dumps({"command": "for i in 1 2 3 4 5 6; do echo $i; sleep 0.4; done", **stall}))
+    served.drop("computes.toml", dumps({"command": ["python3", "-c", COMPUTES.format(2.4)], **stall}))
+    served.drop("grandchild.toml", dumps({"command": f"python3 -c '{COMPUTES.format(2.4)}' & wait", **stall}))
+    idle = result_of(served.wait_finished("idle"))
     assert idle["outcome"] == "stall"
     assert "`stall` limit of 1 s" in idle["reason"]
     assert 0.9 < idle["duration_s"] < 5
     for name in ("prints", "computes", "grandchild"):
-        assert result_of(node.finished(name))["outcome"] == "success", name
+        assert result_of(served.wait_finished(name))["outcome"] == "success", name
 
 
 COMPUTES = "import time\nend = time.monotonic() + {}\nwhile time.monotonic() < end: pass"
 
 
-def test_memory_limit_holds_for_a_process_that_fills_it(node: Node) -> None:
-    fills = script(node, "fills.py", FILLS)
+def test_memory_limit_holds_for_a_process_that_fills_it(served: Node) -> None:
+    fills = script(served, "fills.py", FILLS)
     memory = {"limits": {"memory": "100M"}}
-    node.drop("slowly.toml", dumps({"command": ["python3", fills, "1000", "0.02"], **memory}))
-    node.drop("quickly.toml", dumps({"command": ["python3", "-c", "x = b'x' * (400 << 20)"], **memory}))
-    node.drop("fits.toml", dumps({"command": ["python3", fills, "5", "0.02"], **memory}))
-    node.drop("many.toml", dumps({"command": f"for i in 1 2 3 4; do python3 {fills} 4 0.4 & done; wait", **memory}))
-    node.drain("--jobs", "4")
+    served.drop("slowly.toml", dumps({"command": ["python3", fills, "1000", "0.02"], **memory}))
+    served.drop("quickly.toml", dumps({"command": ["python3", "-c", "x = b'x' * (400 << 20)"], **memory}))
+    served.drop("fits.toml", dumps({"command": ["python3", fills, "5", "0.02"], **memory}))
+    served.drop("many.toml", dumps({"command": f"for i in 1 2 3 4; do python3 {fills} 4 0.4 & done; wait", **memory}))
     for name in ("slowly", "quickly", "many"):
-        result = result_of(node.finished(name))
+        result = result_of(served.wait_finished(name))
         assert result["outcome"] == "oom", (name, result)
         assert "`memory` limit is 100 MiB" in result["reason"]
         assert result["max_rss_bytes"] > 100 << 20
-    assert result_of(node.finished("slowly"))["signal"] == signal.SIGKILL
-    assert result_of(node.finished("slowly"))["max_rss_bytes"] < 300 << 20
-    assert result_of(node.finished("fits"))["outcome"] == "success"
+    assert result_of(served.wait_finished("slowly"))["signal"] == signal.SIGKILL
+    assert result_of(served.wait_finished("slowly"))["max_rss_bytes"] < 300 << 20
+    assert result_of(served.wait_finished("fits"))["outcome"] == "success"
 
 
-def test_kernel_limits_reach_the_job_and_its_children(node: Node) -> None:
-    node.drop("files.toml", dumps({"command": "ulimit -n; sh -c 'ulimit -Hn'", "limits": {"open_files": 77}}))
-    node.drop("free.toml", dumps({"command": "ulimit -n"}))
-    node.drain()
-    assert (node.finished("files") / "output.log").read_text().split() == ["77", "77"]
-    assert (node.finished("free") / "output.log").read_text() != "77\n"
+def test_kernel_limits_reach_the_job_and_its_children(served: Node) -> None:
+    served.drop("files.toml", dumps({"command": "ulimit -n; sh -c 'ulimit -Hn'", "limits": {"open_files": 77}}))
+    served.drop("free.toml", dumps({"command": "ulimit -n"}))
+    assert (served.wait_finished("files") / "output.log").read_text().split() == ["77", "77"]
+    assert (served.wait_finished("free") / "output.log").read_text() != "77\n"
 
 
-def test_cpu_time_counts_all_processes_and_not_the_waiting(node: Node) -> None:
+def test_cpu_time_counts_all_processes_and_not_the_waiting(served: Node) -> None:
     spin = "while :; do :; done"
     cpu = {"limits": {"cpu_time": "1s", "kill_after": "1s", "timeout": "100s"}}
-    node.drop("one.toml", dumps({"command": spin, **cpu}))
-    node.drop("two.toml", dumps({"command": f"({spin}) & ({spin}) & wait", **cpu}))
+    served.drop("one.toml", dumps({"command": spin, **cpu}))
+    served.drop("two.toml", dumps({"command": f"({spin}) & ({spin}) & wait", **cpu}))
     short = ["python3", "-c", "import time\nwhile time.process_time() < 0.3: pass"]
-    node.drop("many.toml", dumps({"command": f"while :; do {shlex.join(short)}; done", **cpu}))
-    node.drop("sleeps.toml", dumps({"command": "sleep 1.5", **cpu}))
-    node.drain("--jobs", "4")
-    for name in ("one", "two", "many"):
-        result = result_of(node.finished(name))
+    served.drop("children.toml", dumps({"command": f"while :; do {shlex.join(short)}; done", **cpu}))
+    served.drop("sleeps.toml", dumps({"command": "sleep 1.5", **cpu}))
+    for name in ("one", "two", "children"):
+        result = result_of(served.wait_finished(name))
         assert result["outcome"] == "timeout"
         assert "`cpu_time` limit of 1 s" in result["reason"]
         assert 0.8 < result["cpu_s"] < 40  # on a busy machine the guard looks late; not at all would be 100 s
-    assert result_of(node.finished("sleeps"))["outcome"] == "success"
+    assert result_of(served.wait_finished("sleeps"))["outcome"] == "success"
 
 
-def test_output_limit_counts_both_logs(node: Node) -> None:
+def test_output_limit_counts_both_logs(served: Node) -> None:
     limits = {"limits": {"output": "10K"}, "run": {"split_output": True}}
-    node.drop("both.toml", dumps({"command": "yes | head -c 9000; yes | head -c 9000 >&2; sleep 300", **limits}))
-    node.drop("fits.toml", dumps({"command": "yes | head -c 10240", "limits": {"output": "10K"}}))
-    node.drop("over.toml", dumps({"command": "yes | head -c 10241; exit 5", "limits": {"output": "10K"}}))
-    node.drain("--jobs", "3")
-    assert result_of(node.finished("both"))["outcome"] == "output"
-    fits, over = node.finished("fits"), node.finished("over")
+    served.drop("both.toml", dumps({"command": "yes | head -c 9000; yes | head -c 9000 >&2; sleep 300", **limits}))
+    served.drop("as-much.toml", dumps({"command": "yes | head -c 10240", "limits": {"output": "10K"}}))
+    served.drop("more.toml", dumps({"command": "yes | head -c 10241; exit 5", "limits": {"output": "10K"}}))
+    assert result_of(served.wait_finished("both"))["outcome"] == "output"
+    fits, over = served.wait_finished("as-much"), served.wait_finished("more")
     assert result_of(fits)["outcome"] == "success"
     assert (fits / "output.log").stat().st_size == 10240
     # On a busy machine the guard may look, and end the shell, between its last byte and its `exit`.
@@ -163,7 +151,7 @@ def test_output_limit_counts_both_logs(node: Node) -> None:
 
 
 def test_configured_limits_hold_where_the_spec_has_none(make_node: Callable[..., Node]) -> None:
-    node = make_node(environ={**QUICK, "SPOOLDADD_LIMITS__TIMEOUT": "0.5s", "SPOOLDADD_LIMITS__OUTPUT": "1K"})
+    node = make_node(environ={"SPOOLDADD_LIMITS__TIMEOUT": "0.5s", "SPOOLDADD_LIMITS__OUTPUT": "1K"})
     node.drop("times-out.toml", dumps({"command": "sleep 300"}))
     node.drop("prints.toml", dumps({"command": "yes | head -c 5000"}))
     node.drop("own.toml", dumps({"command": "sleep 1", "limits": {"timeout": "20s"}}))
@@ -173,13 +161,12 @@ def test_configured_limits_hold_where_the_spec_has_none(make_node: Callable[...,
     assert result_of(node.finished("own"))["outcome"] == "success"
 
 
-def test_cancel_file_ends_a_running_job(node: Node) -> None:
-    node.start()
-    node.drop("long.toml", dumps({"command": "trap 'echo asked; exit 1' TERM; while :; do sleep 0.05; done"}))
-    until(lambda: "event=started" in node.said(), "the job runs")
-    (record,) = node.records("running")
+def test_cancel_file_ends_a_running_job(served: Node) -> None:
+    served.drop("endless.toml", dumps({"command": "trap 'echo asked; exit 1' TERM; while :; do sleep 0.05; done"}))
+    (record,) = until(lambda: served.records("running", "endless"), "the job runs")
+    until(lambda: "event=started job=" + record.name.rsplit(".", 2)[0] in served.said(), "its process is there")
     (record / "cancel").touch()
-    record = node.wait_finished("long")
+    record = served.wait_finished("endless")
     assert result_of(record)["outcome"] == "cancelled"
     assert "asked" in (record / "output.log").read_text()
 

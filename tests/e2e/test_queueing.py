@@ -16,13 +16,7 @@ from spooldadd.process import descendants
 from spooldadd.tomltext import dumps
 from tests.support import Node, result_of, until
 
-QUICK = {"SPOOLDADD_INTAKE__SETTLE": "0.3s"}
 TRUE = 'command = ["true"]\n'
-
-
-@pytest.fixture
-def node(make_node: Callable[..., Node]) -> Node:
-    return make_node(environ=QUICK)
 
 
 class Gate:
@@ -98,7 +92,7 @@ def test_no_more_jobs_run_than_the_node_has_places(node: Node) -> None:
 
 
 def test_full_queue_does_not_hold_up_the_others(make_node: Callable[..., Node]) -> None:
-    node = make_node(environ={**QUICK, "SPOOLDADD_QUEUES__NARROW": "1", "SPOOLDADD_QUEUES__CLOSED": "0"})
+    node = make_node(environ={"SPOOLDADD_QUEUES__NARROW": "1", "SPOOLDADD_QUEUES__CLOSED": "0"})
     node.start("--jobs", "4")
     gate = Gate(node, queue="narrow", priority=9)
     noting(node, "second", queue="narrow", priority=9)
@@ -127,7 +121,7 @@ def test_job_waits_for_its_time(node: Node) -> None:
 @pytest.mark.parametrize("way", ["written", "replaced"])
 def test_spec_that_is_edited_while_it_waits_is_looked_at_anew(make_node: Callable[..., Node], way: str) -> None:
     """What it waited for was read once: a date that was taken out, or a closed queue, went on to hold it back."""
-    node = make_node(environ={**QUICK, "SPOOLDADD_QUEUES__CLOSED": "0"})
+    node = make_node(environ={"SPOOLDADD_QUEUES__CLOSED": "0"})
     node.start()
     for name, spec in {"dated": {"run": {"not_before": at(7200)}}, "queued": {"queue": "closed"}}.items():
         noting(node, name, **spec)
@@ -183,7 +177,7 @@ def test_held_file_waits_until_it_has_its_name_back(node: Node) -> None:
 
 
 def test_drain_leaves_what_cannot_run_now(make_node: Callable[..., Node]) -> None:
-    node = make_node(environ={**QUICK, "SPOOLDADD_QUEUES__CLOSED": "0"})
+    node = make_node(environ={"SPOOLDADD_QUEUES__CLOSED": "0"})
     (node.spool / "paused.resting").touch()
     noting(node, "runs")
     noting(node, "later", run={"not_before": at(7200)})
@@ -217,7 +211,7 @@ def test_signal_drains_a_worker(node: Node) -> None:
 
 
 def test_jobs_of_a_previous_worker_take_up_room(make_node: Callable[..., Node]) -> None:
-    node = make_node(environ={**QUICK, "SPOOLDADD_QUEUES__NARROW": "1"})
+    node = make_node(environ={"SPOOLDADD_QUEUES__NARROW": "1"})
     first = node.start("--jobs", "2")
     narrow, wide = Gate(node, "narrow", queue="narrow"), Gate(node, "wide")
     first.kill()
@@ -309,7 +303,7 @@ def test_drop_by_rename_starts_at_once(node: Node) -> None:
 
 
 def test_drop_that_no_event_tells_of_is_found_by_a_scan(make_node: Callable[..., Node]) -> None:
-    node = make_node(environ={**QUICK, "SPOOLDADD_INTAKE__EVENTS": "false", "SPOOLDADD_INTAKE__SCAN_INTERVAL": "0.5s"})
+    node = make_node(environ={"SPOOLDADD_INTAKE__EVENTS": "false", "SPOOLDADD_INTAKE__SCAN_INTERVAL": "0.5s"})
     node.start()
     assert "events=none" in node.said()
     noting(node, "a")
@@ -346,7 +340,7 @@ def test_other_spool_in_the_place_is_not_served_and_the_right_one_is_when_it_is_
 
 @pytest.mark.slow
 def test_burst_of_drops_is_run_to_the_last(make_node: Callable[..., Node]) -> None:
-    node = make_node(environ=QUICK, durability="process")
+    node = make_node(durability="process")
     source = node.spool.parent / "source"
     source.mkdir()
     names = [f"job-{number}.toml" for number in range(1500)]

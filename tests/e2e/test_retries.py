@@ -7,21 +7,14 @@ import shutil
 import signal
 import time
 import tomllib
-from collections.abc import Callable
 
 import pytest
 
 from spooldadd.tomltext import dumps
 from tests.support import Node, result_of, until
 
-QUICK = {"SPOOLDADD_INTAKE__SETTLE": "0.3s"}
 # Fails until it has been called as often as its argument says.
 NTH = 'echo attempt $SPOOLDADD_ATTEMPT; echo about $SPOOLDADD_ATTEMPT > note; [ "$SPOOLDADD_ATTEMPT" -ge {} ]'
-
-
-@pytest.fixture
-def node(make_node: Callable[..., Node]) -> Node:
-    return make_node(environ=QUICK)
 
 
 def retry(attempts: int, backoff: str = "0.1s", **more) -> dict:

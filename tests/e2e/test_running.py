@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ import pytest
 from spooldadd.tomltext import dumps
 from tests.support import Node, processes_of, result_of, temporary_node, until
 
-QUICK = {"SPOOLDADD_INTAKE__SETTLE": "0.3s"}
 SETTINGS = {"db": "postgres://db", "depth": {"list": [1, 2.5, True, "x"], "quote": "\"'\\\n€🚀"}}
 LARGE = {"stdin-70k": 70_000, "stdin-900k": 900_000}
 # Prints what the kernel says about the process that runs: signals it ignores or blocks, its session, its descriptors.
@@ -54,16 +53,11 @@ SPECS: dict[str, dict] = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def node(make_node: Callable[..., Node]) -> Node:
-    return make_node(environ=QUICK)
-
-
 @pytest.fixture(scope="module")
 def ran() -> Iterator[Node]:
     """Run all of `SPECS` on one worker, whose own environment holds what must not reach a job."""
     foreign = {"NOTIFY_SOCKET": "/run/x", "LISTEN_FDS": "1", "SPOOLDADD_CONFIG": "/dev/null", "FROM_WORKER": "yes"}
-    with temporary_node(environ={**QUICK, **foreign}) as node:
+    with temporary_node(environ=foreign) as node:
         root = node.spool.parent
         (root / "bin").mkdir()
         (root / "bin" / "only-here").write_text("#!/bin/sh\necho found\n")

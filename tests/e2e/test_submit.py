@@ -28,10 +28,9 @@ def drops(node) -> list[str]:
     return sorted(entry for entry in os.listdir(node.spool) if ".toml" in entry)
 
 
-def test_a_submitted_spec_runs_under_the_id_that_was_printed(node, spec):
-    node.start()
-    job = node.run("submit", spec('command = "echo hello"')).stdout.strip()
-    assert node.wait_finished("nightly").name == job
+def test_a_submitted_spec_runs_under_the_id_that_was_printed(served, spec):
+    job = served.run("submit", spec('command = "echo hello"', "first.toml")).stdout.strip()
+    assert served.wait_finished("first").name == job
 
 
 def test_nothing_is_dropped_where_one_of_several_specs_is_invalid(node, spec):
@@ -94,48 +93,42 @@ def test_a_submission_for_later_does_not_run_before(node, spec):
         ('command = ["/no/such/program"]', 127),
     ],
 )
-def test_who_waits_exits_as_the_job_did(node, spec, text, code):
-    node.start()
-    done = node.run("submit", "--wait", spec(text), check=False)
+def test_who_waits_exits_as_the_job_did(served, spec, text, code):
+    done = served.run("submit", "--wait", spec(text), check=False)
     assert done.returncode == code, done.stderr
     assert ("failed: " in done.stderr) == (code != 0)
 
 
-def test_of_several_jobs_the_first_that_failed_decides_the_exit_code(node, spec):
-    node.start()
+def test_of_several_jobs_the_first_that_failed_decides_the_exit_code(served, spec):
     files = [spec(f'command = "exit {code}"', f"job{number}.toml") for number, code in enumerate((0, 5, 4))]
-    assert node.run("submit", "--wait", *files, check=False).returncode == 5
+    assert served.run("submit", "--wait", *files, check=False).returncode == 5
 
 
-def test_who_waits_no_longer_than_a_while_leaves_with_5(node, spec):
-    node.start()
-    done = node.run("submit", "--wait", "--timeout", "0.5s", spec('command = "sleep 60"'), check=False)
+def test_who_waits_no_longer_than_a_while_leaves_with_5(served, spec):
+    done = served.run("submit", "--wait", "--timeout", "0.5s", spec('command = "sleep 60"'), check=False)
     assert done.returncode == 5
     assert "the time to wait is over" in done.stderr
 
 
-def test_who_follows_sees_what_the_job_prints_and_exits_as_it_did(node, spec):
-    node.start()
+def test_who_follows_sees_what_the_job_prints_and_exits_as_it_did(served, spec):
     text = 'command = "echo one; echo two >&2; exit 3"\n[retry]\nattempts = 2\nbackoff = "0.1s"'
-    done = node.run("submit", "--follow", spec(text), check=False)
+    done = served.run("submit", "--follow", spec(text), check=False)
     assert done.returncode == 3
     assert done.stdout.split("\n")[1:] == ["one", "two", "one", "two", ""]
 
 
-def test_a_follower_leaves_when_the_time_is_over(node, spec):
-    node.start()
-    done = node.run("submit", "--follow", "--timeout", "1s", spec('command = "echo begun; sleep 60"'), check=False)
+def test_a_follower_leaves_when_the_time_is_over(served, spec):
+    done = served.run("submit", "--follow", "--timeout", "1s", spec('command = "echo begun; sleep 60"'), check=False)
     assert done.returncode == 5
     assert "begun" in done.stdout
 
 
-def test_json_names_the_jobs_and_after_a_wait_how_they_ended(node, spec):
-    node.start()
+def test_json_names_the_jobs_and_after_a_wait_how_they_ended(served, spec):
     path = spec('command = "exit 3"\nqueue = "etl"')
-    dropped = json.loads(node.run("submit", "--json", path).stdout)
+    dropped = json.loads(served.run("submit", "--json", path).stdout)
     assert dropped["schema"] == 1
     assert [(job["name"], job["queue"], job["file"]) for job in dropped["jobs"]] == [("nightly", "etl", path)]
-    ended = json.loads(node.run("submit", "--json", "--wait", path, check=False).stdout)
+    ended = json.loads(served.run("submit", "--json", "--wait", path, check=False).stdout)
     assert [(job["outcome"], job["exit_code"]) for job in ended["jobs"]] == [("exit", 3)]
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable
 
 import pytest
 
@@ -14,16 +13,10 @@ from spooldadd.log import EVENTS
 from spooldadd.tomltext import dumps
 from tests.support import Node, result_of, until
 
-QUICK = {"SPOOLDADD_INTAKE__SETTLE": "0.3s"}
 LINE = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (debug|info|warning|error) "
     r"event=([a-z-]+)( [a-z_]+=(\"([^\"\\]|\\.)*\"|\S+))*"
 )
-
-
-@pytest.fixture
-def node(make_node: Callable[..., Node]) -> Node:
-    return make_node(environ=QUICK)
 
 
 def drop_life(node: Node) -> None:
