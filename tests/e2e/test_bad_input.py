@@ -310,61 +310,56 @@ def test_command_that_cannot_start_says_why(started: Node, name: str, exit_code:
 # -- what a job prints and does
 
 
-def test_output_is_kept_byte_for_byte(node: Node) -> None:
+def test_output_is_kept_byte_for_byte(served: Node) -> None:
     printed = [b"a\0b\0", b"\x1b[31mred\x1b[0m\r\n\x07", b"no newline", b"\xff\xfe\x80", b"\n\n", b""]
     for number, data in enumerate(printed):
-        (node.spool.parent / f"{number}").write_bytes(data)
-        node.drop(f"prints-{number}.toml", flat({"command": ["cat", str(node.spool.parent / f"{number}")]}))
-    node.drain()
+        (served.spool.parent / f"{number}").write_bytes(data)
+        served.ran(f"prints-{number}", flat({"command": ["cat", str(served.spool.parent / f"{number}")]}))
     for number, data in enumerate(printed):
-        assert (node.finished(f"prints-{number}") / "output.log").read_bytes() == data
+        assert (served.wait_finished(f"prints-{number}") / "output.log").read_bytes() == data
 
 
-def test_gigabyte_of_output_is_cut_at_the_limit(node: Node) -> None:
-    node.drop("floods.toml", 'command = "yes | head -c 1G"\n[limits]\noutput = "1M"\n')
-    node.drain()
-    record = node.finished("floods")
+def test_gigabyte_of_output_is_cut_at_the_limit(served: Node) -> None:
+    record = served.ran("floods", 'command = "yes | head -c 1G"\n[limits]\noutput = "1M"\n')
     assert result_of(record)["outcome"] == "output"
     assert "`output` limit of 1 MiB" in result_of(record)["reason"]
     assert 1 << 20 <= (record / "output.log").stat().st_size < (1 << 20) + 200
     assert "cut here" in (record / "output.log").read_text()[-200:]
 
 
-def test_job_that_goes_on_printing_when_asked_to_end_does_not_fill_the_disk(node: Node) -> None:
+def test_job_that_goes_on_printing_when_asked_to_end_does_not_fill_the_disk(served: Node) -> None:
     """It used to be given all of `kill_after` to print on: at the speed of a disk that is 20 GB."""
-    node.drop("floods.toml", """command = "trap '' TERM; yes"\n[limits]\noutput = "1M"\nkill_after = "20s"\n""")
-    node.start()
+    served.drop("goes-on.toml", """command = "trap '' TERM; yes"\n[limits]\noutput = "1M"\nkill_after = "20s"\n""")
     seen = [0]
 
     def look() -> Path | None:
-        for log in node.spool.glob("running/*/output.log"):
+        for log in served.spool.glob("running/goes-on.*/output.log"):
             with contextlib.suppress(FileNotFoundError):  # its record is filed under our hands
                 seen.append(log.stat().st_size)
-        return node.finished("floods")
+        return served.finished("goes-on")
 
     assert result_of(until(look, "it is ended"))["outcome"] == "output"
     assert max(seen) < 2 << 30
 
 
-def test_job_may_remove_its_work_directory(node: Node) -> None:
-    node.drop("good.toml", """command = 'rm -rf "$PWD"'\n""")
-    node.drop("bad.toml", """command = 'rm -rf "$PWD"; exit 3'\n""")
-    node.drain()
-    assert result_of(node.finished("good"))["outcome"] == "success"
-    assert result_of(node.finished("bad"))["exit_code"] == 3
-    assert "workdir" not in result_of(node.finished("bad"))  # it names nothing that is not there
+def test_job_may_remove_its_work_directory(served: Node) -> None:
+    served.drop("good.toml", """command = 'rm -rf "$PWD"'\n""")
+    served.drop("bad.toml", """command = 'rm -rf "$PWD"; exit 3'\n""")
+    assert result_of(served.wait_finished("good"))["outcome"] == "success"
+    bad = result_of(served.wait_finished("bad"))
+    assert bad["exit_code"] == 3
+    assert "workdir" not in bad  # it names nothing that is not there
 
 
-def test_what_a_link_in_place_of_the_work_directory_leads_to_stays(node: Node) -> None:
-    precious = node.spool.parent / "precious"
+def test_what_a_link_in_place_of_the_work_directory_leads_to_stays(served: Node) -> None:
+    precious = served.spool.parent / "precious"
     precious.mkdir()
     (precious / "data").write_text("data")
     command = f'cd /; rm -rf "$SPOOLDADD_WORKDIR"; ln -s {precious} "$SPOOLDADD_WORKDIR"'
-    node.drop("swaps.toml", flat({"command": command}) + '[keep]\nfiles = ["**"]\n')
-    node.drain()
-    assert result_of(node.finished("swaps"))["outcome"] == "success"
+    record = served.ran("swaps", flat({"command": command}) + '[keep]\nfiles = ["**"]\n')
+    assert result_of(record)["outcome"] == "success"
     assert (precious / "data").read_text() == "data"
-    assert not (node.finished("swaps") / "data").exists()
+    assert not (record / "data").exists()
 
 
 def test_job_that_kills_its_supervisor_is_lost_and_the_next_runs(node: Node) -> None:
@@ -416,11 +411,10 @@ def test_job_that_removes_its_record_harms_nobody_else(node: Node) -> None:
     assert not node.records("running")
 
 
-def test_job_that_takes_the_place_of_its_result_is_filed(node: Node) -> None:
+def test_job_that_takes_the_place_of_its_result_is_filed(served: Node) -> None:
     """A directory of that name cannot be replaced by a file: its supervisor tried for ever."""
-    node.drop("squats.toml", """command = 'mkdir -p "$SPOOLDADD_RECORD/result.toml/x"'\n""")
-    node.start("--jobs", "1")
-    assert result_of(node.wait_finished("squats"))["outcome"] == "success"
+    record = served.ran("squats", """command = 'mkdir -p "$SPOOLDADD_RECORD/result.toml/x"'\n""")
+    assert result_of(record)["outcome"] == "success"
 
 
 def test_job_that_leaves_a_forest_of_processes_leaves_none(node: Node) -> None:
@@ -468,20 +462,18 @@ def test_file_removed_while_it_waits_does_not_run(node: Node) -> None:
     assert not node.records("running")
 
 
-def test_two_specs_of_one_name_both_run(node: Node) -> None:
-    node.drop("a.toml", 'name = "same"\ncommand = ["true"]\n')
-    node.drop("b.toml", 'name = "same"\ncommand = ["true"]\n')
-    node.drain()
-    assert len(node.records("done", "same")) == 2
+def test_two_specs_of_one_name_both_run(served: Node) -> None:
+    served.drop("a.toml", 'name = "same"\ncommand = ["true"]\n')
+    served.drop("b.toml", 'name = "same"\ncommand = ["true"]\n')
+    until(lambda: len(served.records("done", "same")) == 2, "both are done")
 
 
-def test_file_with_the_id_of_a_job_that_is_known_becomes_another_job(node: Node) -> None:
+def test_file_with_the_id_of_a_job_that_is_known_becomes_another_job(served: Node) -> None:
     name = "again.20200101T000000Z.bcdfg"
-    for _ in range(2):
-        node.drop(f"{name}.toml", GOOD)
-        node.drain()
-    assert len(node.records("done", "again")) == 2
-    assert name in [record.name for record in node.records("done")]
+    for count in (1, 2):
+        served.drop(f"{name}.toml", GOOD)
+        until(lambda count=count: len(served.records("done", "again")) == count, "it is done")
+    assert name in [record.name for record in served.records("done", "again")]
 
 
 def test_files_that_would_hide_states_do_no_harm(node: Node) -> None:
@@ -523,13 +515,11 @@ def test_file_that_cannot_be_claimed_holds_up_no_other(node: Node) -> None:
         subprocess.run(["chattr", "-i", stuck], check=True)
 
 
-def test_job_that_makes_attempts_up_harms_nobody(node: Node) -> None:
+def test_job_that_makes_attempts_up_harms_nobody(served: Node) -> None:
     command = 'mkdir -p "$SPOOLDADD_RECORD/attempts/²" "$SPOOLDADD_RECORD/attempts/$(printf 9%.0s $(seq 200))"; exit 1'
-    node.drop("forges.toml", flat({"command": command}) + '[retry]\nattempts = 2\nbackoff = "0.1s"\n')
-    node.start()
-    assert result_of(node.wait_finished("forges"))["attempt"] == 2
-    node.drop("next.toml", GOOD)
-    node.wait_finished("next")
+    record = served.ran("forges", flat({"command": command}) + '[retry]\nattempts = 2\nbackoff = "0.1s"\n')
+    assert result_of(record)["attempt"] == 2
+    served.ran("next", GOOD)
 
 
 def test_worker_refuses_a_spool_that_everybody_can_write(node: Node) -> None:

@@ -41,11 +41,10 @@ def logs(node, *arguments: str) -> bytes:
     return node.run("logs", *arguments, text=False).stdout
 
 
-def test_bytes_come_out_as_they_went_in(node):
+def test_bytes_come_out_as_they_went_in(served):
     program = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 300)"
-    node.drop("bytes.toml", f'command = ["python3", "-c", "{program}"]\n')
-    node.drain()
-    assert logs(node, "bytes") == bytes(range(256)) * 300
+    served.ran("bytes", f'command = ["python3", "-c", "{program}"]\n')
+    assert logs(served, "bytes") == bytes(range(256)) * 300
 
 
 def test_a_job_is_followed_from_waiting_through_its_attempts_to_its_end(node, tmp_path):
@@ -64,42 +63,39 @@ def test_a_job_is_followed_from_waiting_through_its_attempts_to_its_end(node, tm
     assert "attempt 1 of" in said and said.endswith("done\n")
 
 
-def test_following_a_job_that_has_ended_prints_its_last_attempt_and_ends(node, tmp_path):
+def test_following_a_job_that_has_ended_prints_its_last_attempt_and_ends(served, tmp_path):
     (tmp_path / "gate.1").touch()
     (tmp_path / "gate.2").touch()
-    node.drop("gated.toml", GATED.format(gate=tmp_path / "gate"))
-    node.drain()
-    with following(node, "gated") as command:
+    served.ran("gated", GATED.format(gate=tmp_path / "gate"))
+    with following(served, "gated") as command:
         assert command.stdout.read() == b"attempt 2\nend 2\n"
         assert command.wait(60) == 0
-    with following(node, "gated", "--attempt", "1") as command:
+    with following(served, "gated", "--attempt", "1") as command:
         assert command.stdout.read() == b"attempt 1\nend 1\nattempt 2\nend 2\n"
 
 
-def test_each_attempt_can_be_asked_for(node, tmp_path):
+def test_each_attempt_can_be_asked_for(served, tmp_path):
     (tmp_path / "gate.1").touch()
     (tmp_path / "gate.2").touch()
-    node.drop("gated.toml", GATED.format(gate=tmp_path / "gate"))
-    node.drain()
-    assert logs(node, "gated") == b"attempt 2\nend 2\n"
-    assert logs(node, "gated", "--attempt", "1") == logs(node, "gated", "--previous") == b"attempt 1\nend 1\n"
-    assert logs(node, "gated", "-n", "1") == b"end 2\n"
-    assert logs(node, "gated", "-n", "0") == b""
-    missing = node.run("logs", "gated", "--attempt", "7", check=False)
+    served.ran("tried", GATED.format(gate=tmp_path / "gate"))
+    assert logs(served, "tried") == b"attempt 2\nend 2\n"
+    assert logs(served, "tried", "--attempt", "1") == logs(served, "tried", "--previous") == b"attempt 1\nend 1\n"
+    assert logs(served, "tried", "-n", "1") == b"end 2\n"
+    assert logs(served, "tried", "-n", "0") == b""
+    missing = served.run("logs", "tried", "--attempt", "7", check=False)
     assert (missing.returncode, missing.stdout) == (1, "")
     assert "has no attempt 7; its last one is 2" in missing.stderr
 
 
-def test_split_output_goes_where_it_belongs(node):
-    node.drop("split.toml", 'command = "echo out; echo err >&2"\n[run]\nsplit_output = true\n')
-    node.drop("whole.toml", 'command = "echo out; echo err >&2"\n')
-    node.drain()
-    both = node.run("logs", "split")
+def test_split_output_goes_where_it_belongs(served):
+    served.ran("split", 'command = "echo out; echo err >&2"\n[run]\nsplit_output = true\n')
+    served.ran("whole", 'command = "echo out; echo err >&2"\n')
+    both = served.run("logs", "split")
     assert (both.stdout, both.stderr) == ("out\n", "err\n")
-    assert logs(node, "split", "--stderr") == b"err\n"
-    assert logs(node, "split", "--stdout") == b"out\n"
-    assert logs(node, "whole") == b"out\nerr\n"
-    refused = node.run("logs", "whole", "--stderr", check=False)
+    assert logs(served, "split", "--stderr") == b"err\n"
+    assert logs(served, "split", "--stdout") == b"out\n"
+    assert logs(served, "whole") == b"out\nerr\n"
+    refused = served.run("logs", "whole", "--stderr", check=False)
     assert refused.returncode == 1 and "does not split its output" in refused.stderr
 
 
@@ -109,18 +105,16 @@ def test_a_job_that_has_not_started_has_printed_nothing_yet(node):
     assert done.stdout == "" and "it has printed nothing yet" in done.stderr
 
 
-def test_an_invalid_spec_left_no_log_but_a_reason(node):
-    node.drop("wrong.toml", "comand = []\n")
-    node.drain()
-    done = node.run("logs", "wrong")
+def test_an_invalid_spec_left_no_log_but_a_reason(served):
+    served.ran("wrong", "comand = []\n")
+    done = served.run("logs", "wrong")
     assert done.stdout == "" and "left no log: `wrong.toml` has" in done.stderr
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(node):
-    node.drop("long.toml", 'command = "yes | head -c 3000000"\n')
-    node.drain()
+def test_a_reader_that_goes_away_ends_it_quietly(served):
+    served.ran("long", 'command = "yes | head -c 3000000"\n')
     with subprocess.Popen(
-        [SPOOLDADD, "logs", "long"], env=node.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [SPOOLDADD, "logs", "long"], env=served.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as command:
         command.stdout.read(10)
         command.stdout.close()
@@ -128,15 +122,13 @@ def test_a_reader_that_goes_away_ends_it_quietly(node):
         assert command.stderr.read() == b""
 
 
-def test_the_end_of_a_huge_log_is_there_at_once(node):
-    node.drop("huge.toml", 'command = ["true"]\n')
-    node.drain()
-    log = node.finished("huge") / "output.log"
+def test_the_end_of_a_huge_log_is_there_at_once(served):
+    log = served.ran("huge", 'command = ["true"]\n') / "output.log"
     with log.open("wb") as file:
         file.truncate(1 << 40)  # a hole of a terabyte: reading it would take an hour
         file.seek(0, os.SEEK_END)
         file.write(b"\nthe end\n")
-    assert logs(node, "huge", "-n", "1") == b"the end\n"
+    assert logs(served, "huge", "-n", "1") == b"the end\n"
 
 
 def test_an_unknown_job_has_its_own_exit_code(node):

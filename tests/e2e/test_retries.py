@@ -21,10 +21,8 @@ def retry(attempts: int, backoff: str = "0.1s", **more) -> dict:
     return {"retry": {"attempts": attempts, "backoff": backoff, **more}}
 
 
-def test_attempts_follow_until_one_succeeds_and_each_is_kept(node: Node) -> None:
-    node.drop("third.toml", dumps({"command": NTH.format(3), **retry(5), "keep": {"files": ["note"]}}))
-    node.drain()
-    record = node.finished("third")
+def test_attempts_follow_until_one_succeeds_and_each_is_kept(served: Node) -> None:
+    record = served.ran("third", dumps({"command": NTH.format(3), **retry(5), "keep": {"files": ["note"]}}))
     result = result_of(record)
     assert (record.parent.name, result["outcome"], result["attempt"]) == ("done", "success", 3)
     assert (record / "output.log").read_text() == "attempt 3\n"
@@ -40,38 +38,32 @@ def test_attempts_follow_until_one_succeeds_and_each_is_kept(node: Node) -> None
     assert result["submitted_at"] == result_of(record / "attempts" / "1")["submitted_at"]
 
 
-def test_last_attempt_ends_in_failed(node: Node) -> None:
-    node.drop("never.toml", dumps({"command": "exit 4", **retry(3)}))
-    node.drain()
-    record = node.finished("never")
+def test_last_attempt_ends_in_failed(served: Node) -> None:
+    record = served.ran("never", dumps({"command": "exit 4", **retry(3)}))
     assert (record.parent.name, result_of(record)["attempt"], result_of(record)["exit_code"]) == ("failed", 3, 4)
     assert "next_attempt_at" not in result_of(record)
     assert len(list((record / "attempts").iterdir())) == 2
 
 
-def test_backoff_doubles_with_jitter(node: Node) -> None:
-    node.drop("slow.toml", dumps({"command": "exit 1", **retry(4, "0.4s")}))
-    node.drain()
-    record = node.finished("slow")
+def test_backoff_doubles_with_jitter(served: Node) -> None:
+    record = served.ran("slow", dumps({"command": "exit 1", **retry(4, "0.2s")}))
     results = [*(result_of(record / "attempts" / str(number)) for number in (1, 2, 3)), result_of(record)]
     for number in range(3):
-        wanted_s = 0.4 * 2**number
+        wanted_s = 0.2 * 2**number
         planned_s = (results[number]["next_attempt_at"] - results[number]["finished_at"]).total_seconds()
         assert 0.9 * wanted_s - 0.01 <= planned_s <= 1.1 * wanted_s + 0.3
         assert results[number + 1]["claimed_at"] >= results[number]["next_attempt_at"]
 
 
-def test_only_outcomes_that_are_named_are_retried(node: Node) -> None:
+def test_only_outcomes_that_are_named_are_retried(served: Node) -> None:
     on_timeout = retry(3, on=["timeout"])
-    node.drop("exits.toml", dumps({"command": "exit 1", **on_timeout}))
-    node.drop("hangs.toml", dumps({"command": "sleep 300", "limits": {"timeout": "0.2s"}, **on_timeout}))
-    node.drop("prints.toml", dumps({"command": "yes | head -c 5000", "limits": {"output": "1K"}, **retry(3)}))
-    node.drop("killed.toml", dumps({"command": "kill -9 $$", **retry(2)}))
-    node.drop("invalid.toml", "retry = 3\n")
-    node.drain("--jobs", "4")
-    attempts = {
-        name: result_of(node.finished(name))["attempt"] for name in ("exits", "hangs", "prints", "killed", "invalid")
-    }
+    served.drop("exits.toml", dumps({"command": "exit 1", **on_timeout}))
+    served.drop("hangs.toml", dumps({"command": "sleep 300", "limits": {"timeout": "0.2s"}, **on_timeout}))
+    served.drop("prints.toml", dumps({"command": "yes | head -c 5000", "limits": {"output": "1K"}, **retry(3)}))
+    served.drop("killed.toml", dumps({"command": "kill -9 $$", **retry(2)}))
+    served.ran("invalid", "retry = 3\n")
+    names = ("exits", "hangs", "prints", "killed", "invalid")
+    attempts = {name: result_of(served.wait_finished(name))["attempt"] for name in names}
     assert attempts == {"exits": 1, "hangs": 3, "prints": 1, "killed": 2, "invalid": 1}
 
 
@@ -87,18 +79,17 @@ def test_place_is_free_while_a_job_waits_for_its_next_attempt(node: Node) -> Non
     assert 3000 < (result["next_attempt_at"] - result["finished_at"]).total_seconds() < 4000
 
 
-def test_now_file_ends_the_wait(node: Node) -> None:
-    node.start()
-    node.drop("fails.toml", dumps({"command": NTH.format(2), **retry(2, "1h")}))
-    (record,) = until(lambda: node.records("waiting", "fails"), "it waits")
+def test_now_file_ends_the_wait(served: Node) -> None:
+    served.drop("hurried.toml", dumps({"command": NTH.format(2), **retry(2, "1h")}))
+    (record,) = until(lambda: served.records("waiting", "hurried"), "it waits")
     (record / "now").touch()
-    (node.spool / ".wake").touch()
-    assert result_of(node.wait_finished("fails"))["attempt"] == 2
+    (served.spool / ".wake").touch()
+    assert result_of(served.wait_finished("hurried"))["attempt"] == 2
 
 
 def test_hold_file_keeps_a_waiting_record_back(node: Node) -> None:
     node.start()
-    node.drop("fails.toml", dumps({"command": NTH.format(2), **retry(2, "3s")}))
+    node.drop("fails.toml", dumps({"command": NTH.format(2), **retry(2, "2s")}))
     (record,) = until(lambda: node.records("waiting", "fails"), "it waits")
     (record / "hold").touch()  # no event tells of it: the worker watches `waiting/` and not what is in a record
     due = result_of(record)["next_attempt_at"].timestamp() + 0.7
@@ -138,26 +129,20 @@ def test_record_may_run_many_times_by_hand(node: Node) -> None:
         record.rename(node.spool / "waiting" / record.name)
 
 
-def test_refused_spec_that_is_mended_in_place_runs_under_its_id(node: Node) -> None:
-    node.drop("typo.toml", 'comand = ["true"]\n')
-    node.drain()
-    (record,) = node.records("failed", "typo")
+def test_refused_spec_that_is_mended_in_place_runs_under_its_id(served: Node) -> None:
+    record = served.ran("typo", 'comand = ["true"]\n')
     (record / "spec.toml").write_text('command = ["true"]\n')
-    record.rename(node.spool / "waiting" / record.name)
-    node.drain()
-    (again,) = node.records("done", "typo")
+    record.rename(served.spool / "waiting" / record.name)
+    (again,) = until(lambda: served.records("done", "typo"), "it runs")
     assert again.name == record.name
     assert not (again / "errors.txt").exists()
     assert "comand" in (again / "attempts" / "1" / "errors.txt").read_text()
 
 
-def test_done_record_copied_back_as_a_spec_is_another_job(node: Node) -> None:
-    node.drop("report.toml", 'command = ["true"]\n')
-    node.drain()
-    (record,) = node.records("done")
-    shutil.copy(record / "spec.toml", node.spool / "report.toml")
-    node.drain()
-    assert len(node.records("done", "report")) == 2
+def test_done_record_copied_back_as_a_spec_is_another_job(served: Node) -> None:
+    record = served.ran("report", 'command = ["true"]\n')
+    shutil.copy(record / "spec.toml", served.spool / "report.toml")
+    until(lambda: len(served.records("done", "report")) == 2, "it is done, too")
 
 
 # -- lost and found

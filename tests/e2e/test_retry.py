@@ -21,36 +21,35 @@ def attempt_of(record) -> int:
     return result_of(record)["attempt"]
 
 
-def test_a_failed_job_runs_again_under_its_id_and_keeps_what_it_left(node, mark):
-    node.start()
-    node.drop("load.toml", UNTIL_MENDED.format(mark=mark))
-    failed = node.wait_finished("load")
+def attempts(node, name: str, state: str = "failed") -> list[int]:
+    """Return the number of the last attempt of each job of this name that has ended so."""
+    return [attempt_of(record) for record in node.records(state, name)]
+
+
+def test_a_failed_job_runs_again_under_its_id_and_keeps_what_it_left(served, mark):
+    failed = served.ran("load", UNTIL_MENDED.format(mark=mark))
     mark.touch()
-    assert node.run("retry", "load").stdout.strip() == failed.name
-    done = until(lambda: node.records("done", "load"), "it is done")[0]
+    assert served.run("retry", "load").stdout.strip() == failed.name
+    done = until(lambda: served.records("done", "load"), "it is done")[0]
     assert done.name == failed.name
     assert attempt_of(done) == 2
     assert result_of(done / "attempts" / "1")["outcome"] == "exit"
     assert "No such file" in (done / "attempts" / "1" / "output.log").read_text()
 
 
-def test_a_job_whose_attempts_are_used_up_runs_once_more_and_only_once(node):
-    node.start()
-    node.drop("load.toml", 'command = "false"\n[retry]\nattempts = 2\nbackoff = "0.05s"')
-    record = node.wait_finished("load")
-    assert attempt_of(record) == 2
-    node.run("retry", "load")
-    until(lambda: node.records("failed", "load") and attempt_of(node.records("failed", "load")[0]) == 3, "it ran once more")
-    assert not node.records("waiting")
+def test_a_job_whose_attempts_are_used_up_runs_once_more_and_only_once(served):
+    assert attempt_of(served.ran("spent", 'command = "false"\n[retry]\nattempts = 2\nbackoff = "0.05s"')) == 2
+    served.run("retry", "spent")
+    until(lambda: attempts(served, "spent") == [3], "it ran once more")
+    assert not served.records("waiting", "spent")
 
 
-def test_a_job_between_attempts_does_not_wait_for_its_time(node, mark):
-    node.start()
-    node.drop("load.toml", UNTIL_MENDED.format(mark=mark) + '[retry]\nattempts = 2\nbackoff = "1h"')
-    until(lambda: node.records("waiting", "load"), "it waits for its next attempt")
+def test_a_job_between_attempts_does_not_wait_for_its_time(served, mark):
+    served.drop("between.toml", UNTIL_MENDED.format(mark=mark) + '[retry]\nattempts = 2\nbackoff = "1h"')
+    until(lambda: served.records("waiting", "between"), "it waits for its next attempt")
     mark.touch()
-    node.run("retry", "load")
-    assert attempt_of(node.wait_finished("load")) == 2
+    served.run("retry", "between")
+    assert attempt_of(served.wait_finished("between")) == 2
 
 
 def test_all_that_failed_runs_again(node, mark):
@@ -77,30 +76,25 @@ def test_only_what_failed_since_then_runs_again(node):
     assert node.run("retry", "--all-failed", "--since", "2100-01-01").stderr == "spooldadd: nothing has failed since then\n"
 
 
-def test_a_successful_job_needs_force(node):
-    node.drop("load.toml", 'command = "true"')
-    node.drain()
-    refused = node.run("retry", "load", check=False)
+def test_a_successful_job_needs_force(served):
+    served.ran("good", 'command = "true"')
+    refused = served.run("retry", "good", check=False)
     assert refused.returncode == 1
     assert "was successful" in refused.stderr
-    node.run("retry", "--force", "load")
-    node.drain()
-    assert attempt_of(node.records("done", "load")[0]) == 2
+    served.run("retry", "--force", "good")
+    until(lambda: attempts(served, "good", "done") == [2], "it ran once more")
 
 
-def test_an_unknown_job_keeps_the_known_ones_from_being_retried(node):
-    node.drop("load.toml", 'command = "false"')
-    node.drain()
-    assert node.run("retry", "load", "no-such-job", check=False).returncode == 3
-    assert node.records("failed", "load")
+def test_an_unknown_job_keeps_the_known_ones_from_being_retried(served):
+    served.ran("known", 'command = "false"')
+    assert served.run("retry", "known", "no-such-job", check=False).returncode == 3
+    assert attempts(served, "known") == [1]
 
 
-def test_a_retry_by_hand_does_the_same(node):
-    node.start()
-    node.drop("load.toml", 'command = "false"')
-    failed = node.wait_finished("load")
-    failed.rename(node.spool / "waiting" / failed.name)
-    until(lambda: node.records("failed") and attempt_of(node.records("failed")[0]) == 2, "it ran once more")
+def test_a_retry_by_hand_does_the_same(served):
+    failed = served.ran("moved", 'command = "false"')
+    failed.rename(served.spool / "waiting" / failed.name)
+    until(lambda: attempts(served, "moved") == [2], "it ran once more")
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,11 @@ def waiting(node, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             waiter.kill()
 
 
-def test_it_is_0_when_all_are_done_and_1_when_one_failed(node):
-    node.drop("good.toml", TRUE)
-    node.drop("bad.toml", FALSE)
-    node.drain()
-    assert node.run("wait", "good").returncode == 0
-    done = node.run("wait", "good", "bad", check=False)
+def test_it_is_0_when_all_are_done_and_1_when_one_failed(served):
+    served.ran("good", TRUE)
+    served.ran("bad", FALSE)
+    assert served.run("wait", "good").returncode == 0
+    done = served.run("wait", "good", "bad", check=False)
     assert done.returncode == 1
     assert "failed (exit): it ended with exit code 1" in done.stdout
 
@@ -68,11 +67,10 @@ def test_the_time_can_be_over_first(node):
     assert "the time is over: `later.toml` is waiting" in done.stderr
 
 
-def test_any_ends_with_the_first(node):
-    node.drop("good.toml", TRUE)
-    node.drop("later.toml.held", TRUE)
-    node.drain()
-    assert node.run("wait", "--any", "good", "later.toml", "--timeout", "60s").returncode == 0
+def test_any_ends_with_the_first(served):
+    served.drop("later.toml.held", TRUE)
+    served.ran("first", TRUE)
+    assert served.run("wait", "--any", "first", "later.toml", "--timeout", "60s").returncode == 0
 
 
 def test_an_unknown_job_has_its_own_exit_code(node):
