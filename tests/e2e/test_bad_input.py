@@ -351,15 +351,16 @@ def test_job_may_remove_its_work_directory(served: Node) -> None:
     assert "workdir" not in bad  # it names nothing that is not there
 
 
-def test_what_a_link_in_place_of_the_work_directory_leads_to_stays(served: Node) -> None:
-    precious = served.spool.parent / "precious"
+def test_what_a_link_in_place_of_the_work_directory_leads_to_stays(node: Node) -> None:
+    precious = node.spool.parent / "precious"
     precious.mkdir()
     (precious / "data").write_text("data")
     command = f'cd /; rm -rf "$SPOOLDADD_WORKDIR"; ln -s {precious} "$SPOOLDADD_WORKDIR"'
-    record = served.ran("swaps", flat({"command": command}) + '[keep]\nfiles = ["**"]\n')
-    assert result_of(record)["outcome"] == "success"
+    node.drop("swaps.toml", flat({"command": command}) + '[keep]\nfiles = ["**"]\n')
+    node.drain()
+    assert result_of(node.finished("swaps"))["outcome"] == "success"
     assert (precious / "data").read_text() == "data"
-    assert not (record / "data").exists()
+    assert not (node.finished("swaps") / "data").exists()
 
 
 def test_job_that_kills_its_supervisor_is_lost_and_the_next_runs(node: Node) -> None:

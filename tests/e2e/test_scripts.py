@@ -8,16 +8,23 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.e2e import cached_node
 from tests.e2e.environment_index import Index
 from tests.e2e.environment_web import Web
-from tests.support import result_of, until
+from tests.support import result_of, temporary_node, until
 
 cache, node, SETTLE_S = cached_node.cache, cached_node.node, cached_node.SETTLE_S
+
+
+@pytest.fixture(scope="module")
+def served(cache):
+    """One spool with a worker, for all tests that need no other."""
+    with temporary_node(environ={"SPOOLDADD_CACHE_DIR": str(cache)}) as node:
+        node.start("--jobs", "4")
+        yield node
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +45,15 @@ def output(record):
     return (record / "output.log").read_text()
 
 
-def test_a_dropped_script_runs_with_its_dependencies_under_its_own_name(node, index):
+def test_a_dropped_script_runs_with_its_dependencies_under_its_own_name(served, index):
     text = (
         '# /// script\n# dependencies = ["alpha"]\n# requires-python = ">=3.11"\n'
         f'# [tool.spooldadd]\n# queue = "etl"\n# args = ["--day", "{{{{ vars.day }}}}"]\n# vars.day = "2026-11-20"\n'
         f'# python.index_url = "{index.url}"\n# ///\n'
         "import os, sys, alpha\nprint(alpha.VERSION, sys.argv, os.listdir('.'))\n"
     )
-    node.drop("backfill.py", text)
-    node.drain()
-    record = node.finished("backfill")
+    served.drop("backfill.py", text)
+    record = served.wait_finished("backfill")
     result = result_of(record)
     assert result["outcome"] == "success", (record / "build.log").read_text()
     assert output(record) == "1.0 ['backfill.py', '--day', '2026-11-20'] ['backfill.py']\n"
@@ -57,27 +63,25 @@ def test_a_dropped_script_runs_with_its_dependencies_under_its_own_name(node, in
     assert "environment" in result
 
 
-def test_a_script_without_dependencies_runs_in_the_interpreter_of_the_worker_and_sees_none_of_its_packages(node):
+def test_a_script_without_dependencies_runs_in_the_interpreter_of_the_worker_and_sees_none_of_its_packages(served):
     body = "import sys\nprint(sys.version_info[:3])\nimport pydantic\n"
-    node.drop("bare.py", script(body=body))
-    node.drain()
-    record = node.finished("bare")
+    served.drop("bare.py", script(body=body))
+    record = served.wait_finished("bare")
     assert output(record).startswith(f"{sys.version_info[:3]}\n")
     assert "No module named 'pydantic'" in output(record)
     assert f'bare.py", line {len(script(body=body).splitlines())}' in output(record)
 
 
-def test_the_second_job_of_a_script_starts_no_builder(node):
+def test_the_second_job_of_a_script_starts_no_builder(served):
     for name in ("first", "second"):
-        node.drop(f"{name}.py", script())
-        node.drain()
-    assert not (node.finished("second") / "build.log").exists()
+        served.drop(f"{name}.py", script())
+        record = served.wait_finished(name)
+    assert not (record / "build.log").exists()
 
 
-def test_a_python_that_no_node_has_is_a_build_failure_that_says_so(node):
-    node.drop("late.py", '# /// script\n# requires-python = ">=3.99"\n# ///\n')
-    node.drain()
-    result = result_of(node.finished("late"))
+def test_a_python_that_no_node_has_is_a_build_failure_that_says_so(served):
+    served.drop("late.py", '# /// script\n# requires-python = ">=3.99"\n# ///\n')
+    result = result_of(served.wait_finished("late"))
     assert result["outcome"] == "build"
     assert "no Python >=3.99 is installed" in result["reason"]
 
@@ -99,12 +103,11 @@ def test_a_python_file_without_metadata_is_left_alone_and_another_spec_may_name_
     assert "`load.py`" in next(line for line in node.run("doctor").stdout.splitlines() if "ignored-names" in line)
 
 
-def test_a_python_file_becomes_a_spec_when_it_gets_its_metadata(node):
-    node.start()
-    node.drop("load.py", "print('loaded')\n")
-    until(lambda: "event=ignored file=load.py" in node.said(), "it is said")
-    (node.spool / "load.py").write_text(script())
-    node.wait_finished("load")
+def test_a_python_file_becomes_a_spec_when_it_gets_its_metadata(served):
+    served.drop("load.py", "print('loaded')\n")
+    until(lambda: "event=ignored file=load.py" in served.said(), "it is said")
+    (served.spool / "load.py").write_text(script())
+    served.wait_finished("load")
 
 
 def test_a_node_that_takes_no_scripts_leaves_them_alone(node):
@@ -114,11 +117,12 @@ def test_a_node_that_takes_no_scripts_leaves_them_alone(node):
     assert (node.spool / "backfill.py").exists()
 
 
-def test_a_link_a_directory_and_an_unreadable_file_are_no_scripts(node, tmp_path):
+def test_a_link_a_directory_a_pipe_and_a_hidden_file_are_no_scripts(node, tmp_path):
     (tmp_path / "x.py").write_text(script())
     (node.spool / "link.py").symlink_to(tmp_path / "x.py")
     (node.spool / "dir.py").mkdir()
     os.mkfifo(node.spool / "pipe.py")
+    node.drop(".hidden.py", script())
     node.drain()
     assert not node.records("failed")
     assert not node.records("done")
@@ -140,20 +144,20 @@ def test_a_link_a_directory_and_an_unreadable_file_are_no_scripts(node, tmp_path
         (script() + script(), ":7:1", "a second block"),
     ],
 )
-def test_a_mistake_has_its_place_in_the_script(node, tmp_path, text, place, words):
-    node.drop("wrong.py", text)
-    node.drain()
-    record = node.finished("wrong")
+def test_a_mistake_has_its_place_in_the_script(served, tmp_path, text, place, words):
+    name = f"wrong{place.replace(':', '-')}"
+    served.drop(f"{name}.py", text)
+    record = served.wait_finished(name)
     assert result_of(record)["outcome"] == "invalid"
     assert (record / "spec.py").read_text() == text
     errors = (record / "errors.txt").read_text()
-    assert f"wrong.py{place}: " in errors
+    assert f"{name}.py{place}: " in errors
     assert words in errors
     (tmp_path / "wrong.py").write_text(text)
-    checked = node.run("check", str(tmp_path / "wrong.py"), check=False)
+    checked = served.run("check", str(tmp_path / "wrong.py"), check=False)
     assert checked.returncode == 1
     assert f"wrong.py{place}: " in checked.stdout
-    assert "wrong.py" in node.run("explain", "wrong").stdout
+    assert f"{name}.py" in served.run("explain", name).stdout
 
 
 def test_a_script_without_metadata_cannot_be_submitted(node, tmp_path):
@@ -163,10 +167,9 @@ def test_a_script_without_metadata_cannot_be_submitted(node, tmp_path):
     assert "no inline script metadata" in done.stderr
 
 
-def test_a_script_over_the_limit_is_filed_with_the_reason(node):
-    node.drop("large.py", script() + "#" * (1 << 20))
-    node.drain()
-    assert "1M" in result_of(node.finished("large"))["reason"]
+def test_a_script_over_the_limit_is_filed_with_the_reason(served):
+    served.drop("large.py", script() + "#" * (1 << 20))
+    assert "1M" in result_of(served.wait_finished("large"))["reason"]
 
 
 # -- submit, run, check
@@ -215,16 +218,15 @@ def test_arguments_are_for_one_script(node, tmp_path):
     assert node.run("check", str(tmp_path / "a.py"), "--", "{{ gone }}", check=False).returncode == 1
 
 
-def test_a_script_whose_job_has_another_name_keeps_its_own(node, tmp_path):
+def test_a_script_whose_job_has_another_name_keeps_its_own(served, tmp_path):
     text = script(
-        'name = "nightly"', "retry.attempts = 2", 'retry.backoff = "1s"', body="import sys\nsys.exit(sys.argv[0])\n"
+        'name = "nightly"', "retry.attempts = 2", 'retry.backoff = "0.1s"', body="import sys\nsys.exit(sys.argv[0])\n"
     )
     (tmp_path / "backfill.py").write_text(text)
-    node.run("submit", str(tmp_path / "backfill.py"))
-    node.drop("dropped.py", text.replace("nightly", "daily"))
-    node.drain()
-    assert output(node.finished("nightly")) == "backfill.py\n"
-    record = node.finished("daily")
+    served.run("submit", str(tmp_path / "backfill.py"))
+    served.drop("dropped.py", text.replace("nightly", "daily"))
+    assert output(served.wait_finished("nightly")) == "backfill.py\n"
+    record = served.wait_finished("daily")
     assert (result_of(record)["attempt"], output(record)) == (2, "dropped.py\n")
 
 
@@ -246,15 +248,13 @@ def test_a_program_may_submit_a_script(node, tmp_path):
 # -- the life of a job is the same
 
 
-def test_retry_runs_the_same_script_again(node):
-    node.drop("flaky.py", script(body="import os, sys\nprint(sys.argv)\nsys.exit(os.environ['SPOOLDADD_ATTEMPT'] == '1')\n"))
-    node.drain()
-    record = node.finished("flaky")
-    assert result_of(record)["outcome"] == "exit"
-    node.run("retry", "flaky")
-    node.drain()
-    record = node.finished("flaky")
-    assert (result_of(record)["attempt"], record.parent.name) == (2, "done")
+def test_retry_runs_the_same_script_again(served):
+    body = "import os, sys\nprint(sys.argv)\nsys.exit(os.environ['SPOOLDADD_ATTEMPT'] == '1')\n"
+    served.drop("flaky.py", script(body=body))
+    assert result_of(served.wait_finished("flaky"))["outcome"] == "exit"
+    served.run("retry", "flaky")
+    (record,) = until(lambda: served.records("done", "flaky"), "it is done")
+    assert result_of(record)["attempt"] == 2
     assert output(record) == "['flaky.py']\n"
     assert sorted(entry.name for entry in (record / "attempts" / "1").iterdir() if entry.name != "build.log") == [
         "claim.toml", "output.log", "result.toml",
@@ -283,13 +283,15 @@ def test_hold_release_and_cancel_know_every_form(node, tmp_path, name):
     assert output(node.finished("a")) == "['a.py']\n"
 
 
-def test_a_running_script_is_nobodys_hostage(node):
-    worker = node.start()
-    node.drop("long.py", script(body="import time\nprint('begun', flush=True)\ntime.sleep(3)\nprint('done')\n"))
+def test_a_running_script_is_nobodys_hostage(node, tmp_path):
+    worker, gate = node.start(), tmp_path / "gate"
+    waits = f"while not os.path.exists({str(gate)!r}):\n    time.sleep(0.05)\n"
+    node.drop("long.py", script(body=f"import os, time\nprint('begun', flush=True)\n{waits}print('done')\n"))
     until(lambda: list(node.spool.glob("running/long.*/output.log")), "it runs")
     until(lambda: "begun" in next(node.spool.glob("running/long.*/output.log")).read_text(), "it runs")
     worker.kill()
     worker.wait()
+    gate.touch()
     record = node.wait_finished("long")
     assert output(record) == "begun\ndone\n"
 
@@ -326,32 +328,27 @@ def test_a_script_that_is_written_slowly_is_taken_whole(node):
 
 
 @pytest.mark.parametrize("tool", ["cp", "rsync", "rsync --inplace"])
-def test_any_way_of_copying_submits_a_script(node, tmp_path, tool):
+def test_any_way_of_copying_submits_a_script(served, tmp_path, tool):
     program, *options = tool.split()
     if not shutil.which(program):
         pytest.skip(f"needs the capability {program}")
-    node.start()
-    (tmp_path / "copied.py").write_text(script())
-    subprocess.run([program, *options, str(tmp_path / "copied.py"), str(node.spool)], check=True)
-    assert output(node.wait_finished("copied")) == "['copied.py']\n"
+    name = tool.replace(" ", "")
+    (tmp_path / f"{name}.py").write_text(script())
+    subprocess.run([program, *options, str(tmp_path / f"{name}.py"), str(served.spool)], check=True)
+    assert output(served.wait_finished(name)) == f"['{name}.py']\n"
 
 
-def test_a_name_of_255_bytes_is_a_name(node):
+def test_a_name_of_255_bytes_is_a_name(served):
     name = "n" * 252 + ".py"
-    node.drop("x.py", script())
-    (node.spool / "x.py").rename(node.spool / name)
-    node.drain()
-    (record,) = node.records("done")
+    served.drop("x", script())  # the name that it is written under first would be too long
+    (served.spool / "x").rename(served.spool / name)
+    (record,) = until(lambda: list(served.spool.glob("done/nnn*")), "it is done")
     assert output(record) == f"['{name}']\n"
 
 
-@pytest.mark.parametrize("name", ["-c.py", "with space.py", "ünï.py", ".hidden.py"])
-def test_odd_names_are_names(node, name):
-    node.drop("x.py", script())
-    (node.spool / "x.py").rename(node.spool / name)
-    node.drain()
-    records = [Path(path) for path in node.records("done")]
-    if name.startswith("."):
-        assert not records
-    else:
-        assert output(records[0]) == f"[{'./' + name if name[0] == '-' else name!r}]\n".replace("[./-c.py]", "['./-c.py']")
+@pytest.mark.parametrize(("name", "argument"), [("-c.py", "./-c.py"), ("with space.py",) * 2, ("ünï.py",) * 2])
+def test_odd_names_are_names(served, name, argument):
+    before = set(served.records("done"))
+    served.drop(name, script())
+    (record,) = until(lambda: set(served.records("done")) - before, "it is done")
+    assert output(record) == f"[{argument!r}]\n"
