@@ -173,8 +173,8 @@ def own_name(record: str, job: str, spec: str = "") -> str:
 
 
 def moment(at_s: float) -> datetime:
-    """Return seconds since the epoch as a time in UTC, in milliseconds."""
-    return datetime.fromtimestamp(round(at_s, 3), UTC)
+    """Return seconds since the epoch as a time in UTC, in milliseconds: the same that `written` writes."""
+    return datetime.fromtimestamp(round(at_s * 1000) / 1000, UTC)
 
 
 def written(at_s: float) -> Written:

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from spooldadd.cli import shapes
+from tests.support import SPOOLDADD
 
 
 def rendered(page: str) -> str:
@@ -19,11 +20,15 @@ def rendered(page: str) -> str:
     return re.sub(r".\x08", "", done.stdout)
 
 
-@pytest.fixture
-def page(node) -> str:
+def printed() -> str:
+    return subprocess.run([SPOOLDADD, "man"], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
     if shutil.which("groff") is None:
         pytest.skip("needs the capability `groff`")
-    return rendered(node.run("man").stdout)
+    return rendered(printed())
 
 
 def test_the_page_names_every_command_with_its_options_and_examples(page):
@@ -48,5 +53,5 @@ def test_every_exit_code_is_explained(page):
     assert re.findall(r"^ +(\d+) +\S", section, re.MULTILINE) == ["0", "1", "2", "3", "4", "5", "75", "78"]
 
 
-def test_the_same_release_prints_the_same_page(node):
-    assert node.run("man").stdout == node.run("man").stdout
+def test_the_same_release_prints_the_same_page():
+    assert printed() == printed()

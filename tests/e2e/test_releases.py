@@ -34,7 +34,7 @@ submitted_at = 2026-11-21T10:15:00Z
 def another_release(root: Path) -> Path:
     """Copy the package with another number, records of schema 2 and keys that nobody knows here."""
     package = root / "spooldadd"
-    shutil.copytree(Path(spooldadd.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(spooldadd.__file__).parent, package)
     release = package / "release.py"
     release.write_text(release.read_text().replace(spooldadd.__version__, "99.0"))
     record = package / "record.py"

@@ -18,7 +18,7 @@ def test_worker_whose_launcher_died_after_an_upgrade_asks_to_be_started_again(
 ) -> None:
     """The launcher was once started with the first job, from whatever lay on disk by then: its reports broke the worker."""
     package = tmp_path / "spooldadd"
-    shutil.copytree(Path(spooldadd.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(spooldadd.__file__).parent, package)
     node = make_node(
         command=[sys.executable, "-m", "spooldadd"], environ={"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
     )
@@ -47,7 +47,7 @@ def test_spec_on_which_we_fail_ourselves_is_filed_and_the_next_one_runs(
 ) -> None:
     """A fault of ours in planning ended the worker once, and again at each start, because the spec was still there."""
     package = tmp_path / "spooldadd"
-    shutil.copytree(Path(spooldadd.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(spooldadd.__file__).parent, package)
     planning = package / "planning.py"
     broken = planning.read_text().replace("    plan = Plan()\n", "    plan = Plan()\n    1 / (spec.priority - 7)\n", 1)
     assert broken != planning.read_text()

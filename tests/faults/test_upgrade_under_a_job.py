@@ -43,7 +43,7 @@ class Installation:
         """Put a good package in place, and nothing of an earlier one."""
         shutil.rmtree(self.library, ignore_errors=True)
         source = Path(spooldadd.__file__).parent
-        shutil.copytree(source, self.library / "spooldadd", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(source, self.library / "spooldadd")
 
     def break_it(self) -> None:
         """Replace each module by one that raises on import."""

@@ -161,3 +161,9 @@ def test_what_a_dead_process_had_not_finished_is_removed(path):
     os.mkdir(os.path.join(path, ".tmp-of-a-job"))
     record.remove_temporaries(path)
     assert names_in(path) == [".tmp-of-a-job", "spec.toml"]
+
+
+@pytest.mark.parametrize("at_s", [1_795_336_669.0185, 1_795_336_669.2895, 1_795_336_669.9996, 1_795_336_669.0])
+def test_a_time_is_the_same_however_it_is_written(at_s):
+    """Half a millisecond was rounded in two ways: result and claim of a refused spec differed by one."""
+    assert datetime.datetime.fromisoformat(record.written(at_s)) == record.moment(at_s)
