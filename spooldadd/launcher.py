@@ -21,7 +21,6 @@ from spooldadd import jobprocess, process, relief, relieved, supervisor
 from spooldadd.bare import signal, socket
 from spooldadd.channel import receive_fds
 from spooldadd.log import Log
-from spooldadd.tree import SIGNALS
 
 COMM = "spooldadd-fork"
 
@@ -59,10 +58,7 @@ def _next_channel(control: socket.socket) -> socket.socket | None:
 
 
 def _lead_one(channel: socket.socket, log: Log) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    process.become_subreaper()
-    process.set_name(supervisor.COMM)
+    supervisor.become()
     taken = relief.stand_behind(supervisor.serve, channel, log)
     if taken is not None:
         relieved.go_on(channel, log, taken)

@@ -58,13 +58,18 @@ class Reports:
         self._unsaid.clear()
 
 
-def begin() -> int:
-    """Become a supervisor; return when this process was started (`process.start_ticks`)."""
+def become() -> None:
+    """Become what a job may be a child of: nothing of it is lost, and no signal ends us before it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGIO, signal.SIG_IGN)  # of who opens for writing what we just read: see `writers`
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     process.become_subreaper()
     process.set_name(COMM)
+
+
+def begin() -> int:
+    """Become a supervisor; return when this process was started (`process.start_ticks`)."""
+    become()
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # of who opens for writing what we just read: see `writers`
     jobprocess.keep_environ()
     return process.start_ticks(os.getpid()) or 0
 
