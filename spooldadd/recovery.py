@@ -185,11 +185,14 @@ def _owner(context: Context, name: names.RecordName) -> Owner:
     known = context.owners.get(str(name))
     if known is not None:
         return known
-    claimed = record.read_claim(os.path.join(context.places.running, str(name)), name.attempt)
+    path, here = os.path.join(context.places.running, str(name)), context.spool.holder
+    claimed = record.read_claim(path, name.attempt)
     if claimed is None:
         holder = claim.read_holder(context.places, str(name))
         return Owner(holder.node, holder.boot_id)
     owner = Owner(str(claimed.get("node", "")), str(claimed.get("boot_id", "")))
+    if owner.node != here.node and owner.boot_id != here.boot_id and context.spool.format.kind == mark.LOCAL:
+        _remove_twin(context, path, claimed)  # or we would claim it before that other node of this machine looks
     context.owners[str(name)] = owner
     return owner
 
@@ -287,7 +290,7 @@ def _remove(context: Context, name: names.RecordName) -> Found:
 
 
 def _remove_twin(context: Context, path: str, claimed: dict[str, object]) -> None:
-    """After a power cut btrfs may show the spec in the root as well as in the record: one file, two names."""
+    """After a power cut a disk may show the spec in the root as well as in the record: one file, two names."""
     source = claimed.get("source")
     inside = spool.spec_status(path)
     if not isinstance(source, str) or not source or inside is None:

@@ -50,6 +50,21 @@ def test_a_record_whose_lease_is_held_is_running(bench):
     os.close(claimed.lease)
 
 
+def test_a_spec_that_a_power_cut_shows_in_the_root_as_well_is_not_claimed_by_another_node_of_this_machine(bench):
+    """It may have run: its claimer waits with the root until the result. Of two nodes the other one may look first."""
+    claimed = orphan(bench)
+    os.link(claimed.spec, bench.root / "a.toml")
+    other = spool.Spool(bench.places.root, bench.spool.format, Holder("other", "after-the-cut", os.getpid(), 1))
+    context = recovery.Context(other, bench.log, lambda _path: Policy())
+    assert recover(context, claimed.record) is Found.FOREIGN
+    assert not os.path.exists(bench.root / "a.toml")
+    assert os.path.exists(claimed.spec)
+    bench.drop("a.toml")  # of that name, but another file
+    context.owners.clear()
+    assert recover(context, claimed.record) is Found.FOREIGN
+    assert os.path.exists(bench.root / "a.toml")
+
+
 @pytest.mark.parametrize("left", [[], ["claim.toml"], [".tmp-1-claim.toml"], ["claim.toml", "cancel"]])
 def test_a_record_without_a_spec_was_never_claimed(bench, left):
     claimed = orphan(bench)
