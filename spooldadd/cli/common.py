@@ -33,10 +33,9 @@ def spool_path(options: argparse.Namespace, positional: str | None = None) -> st
 
 def print_json(table: dict[str, object]) -> None:
     """Print one documented object, the schema's number first."""
-    import json  # late: not every answer is one
+    from spooldadd import jsontext  # late: not every answer is one
 
-    json.dump({"schema": SCHEMA, **table}, sys.stdout, indent=2, ensure_ascii=True, default=str)
-    sys.stdout.write("\n")
+    sys.stdout.write(jsontext.dumps({"schema": SCHEMA, **table}) + "\n")
 
 
 def say(sentence: str) -> None:
