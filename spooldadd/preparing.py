@@ -7,13 +7,11 @@ and beside the spec that it is with the changes: so the lines of its tracebacks 
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import os
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from spooldadd import bundle, durable, forms, layout, names
@@ -21,6 +19,8 @@ from spooldadd.bounds import DEFAULT_QUEUE, MAX_SPEC_BYTES
 from spooldadd.bundle import Item
 
 if TYPE_CHECKING:
+    import datetime
+
     from spooldadd.problems import Problem
     from spooldadd.reading import Source
     from spooldadd.spec import Spec
@@ -38,11 +38,10 @@ class Unfrozen(NamedTuple):
     value: object
 
 
-@dataclass(frozen=True)
-class Changes:
+class Changes(NamedTuple):
     """What options of `submit` change in a spec. None and empty mean: as the spec says."""
 
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = MappingProxyType({})
     name: str | None = None
     queue: str | None = None
     priority: int | None = None
@@ -67,8 +66,7 @@ class Changes:
         return " ".join([*told, *(["--", shlex.join(self.arguments)] if self.arguments else [])])
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Where the bytes of a spec come from: the file as messages call it, its own name, and what lies beside it."""
 
     shown: str
@@ -76,8 +74,7 @@ class Origin:
     directory: str | None = None  # None where there is none: standard input, a program's own table, a bundle
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A valid spec, ready to be dropped: its bytes as they will lie in the spool, the name of its job, and its files."""
 
     source: str
@@ -215,11 +212,11 @@ def _changed(data: bytes, origin: Origin, changes: Changes) -> Prepared:
     if problems:
         raise InvalidSpec(tuple(problems), origin.shown)
     warnings = tuple(_unused(text.text, table, changes.variables))
-    prepared = dataclasses.replace(_known(frozen, spec, data, origin), warnings=warnings)
+    prepared = _known(frozen, spec, data, origin)._replace(warnings=warnings)
     if frozen == table and not changes.arguments:
         return prepared
     if not forms.is_script(origin.own_name):
-        return dataclasses.replace(prepared, data=_written(frozen, origin.shown, changes))
+        return prepared._replace(data=_written(frozen, origin.shown, changes))
     return _beside_its_script(prepared, frozen, changes)
 
 
@@ -228,8 +225,7 @@ def _beside_its_script(prepared: Prepared, frozen: dict[str, object], changes: C
     script = prepared.own_name
     given = frozen.get("files", [])
     frozen["files"] = [{"path": script}, *(given if isinstance(given, list) else [])]
-    return dataclasses.replace(
-        prepared,
+    return prepared._replace(
         data=_written(frozen, prepared.source, changes),
         own_name=bundle.SPEC,
         items=(bundle.item_of_bytes(script, prepared.data),),
@@ -278,7 +274,7 @@ def _with_files(prepared: Prepared, directory: str, spool_root: str | None) -> P
         raise InvalidSpec(tuple(found.problems), prepared.source)
     there = {prepared.own_name, *(item.name for item in prepared.items)}
     items = (*prepared.items, *(item for name, item in found.items.items() if name not in there))
-    return dataclasses.replace(prepared, items=items, warnings=(*prepared.warnings, *found.warnings))
+    return prepared._replace(items=items, warnings=(*prepared.warnings, *found.warnings))
 
 
 def _job_name(source: str) -> str:
@@ -303,12 +299,12 @@ def _load_bundle(path: str, changes: Changes) -> Prepared:
     except bundle.NoBundle as error:
         raise InvalidSpec((Problem(f"`{os.path.basename(path)}` {error}"),), path) from error
     prepared = _prepared(found.data, Origin(os.path.join(path, found.name), found.name), changes, None)
-    prepared = dataclasses.replace(prepared, name=prepared.spec.name or _job_name(path))
+    prepared = prepared._replace(name=prepared.spec.name or _job_name(path))
     if prepared.data == found.data and not prepared.items:
-        return dataclasses.replace(prepared, as_is=path)
+        return prepared._replace(as_is=path)
     taken = {bundle.SPEC, prepared.own_name, *(item.name for item in prepared.items)}
     others = (item for name, item in items.items() if name not in taken)
-    return dataclasses.replace(prepared, items=(*prepared.items, *others))
+    return prepared._replace(items=(*prepared.items, *others))
 
 
 def _opened(path: str) -> tuple[bundle.Found, dict[str, Item]]:

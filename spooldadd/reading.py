@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -35,11 +34,12 @@ _BYTE_ORDER_MARKS: Final = (
     (b"\xfe\xff", "UTF-16"),
 )
 _UTF_8_MARK: Final = b"\xef\xbb\xbf"
-_AT: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-_STRING_OR_COMMENT: Final = re.compile(rf"{tomlpos.STRING.pattern}|#[^\n]*", re.DOTALL)
+# Those that only a file with a fault needs are compiled for it.
+_AT: Final = r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
+_STRING_OR_COMMENT: Final = rf"{tomlpos.STRING}|#[^\n]*"
 # The look-behind keeps the search from beginning anew at each letter of a long word.
 _LONG_KEY: Final = re.compile(r"(?<![\w-])(?:(?:[\w-]+|\"[^\"\n]*\"|'[^'\n]*')[ \t]*\.[ \t]*)" f"{{{MAX_DEPTH}}}", re.ASCII)
-_LONG_NUMBER: Final = re.compile(r"(?<![\w.])[+-]?\d(?:_?\d){4299,}")
+_LONG_NUMBER: Final = r"(?<![\w.])[+-]?\d(?:_?\d){4299,}"
 # What `tomllib` says, what we say instead, and the remedy.
 _SYNTAX_ERRORS: Final = (
     ("Unescaped '\\'", "a backslash in a string", "write each backslash twice, or put the text into single quotes"),
@@ -73,16 +73,23 @@ class Unreadable(SpooldaddError):
         super().__init__(self.problems[0].message)
 
 
-@dataclass(frozen=True)
 class Source:
     """A text with its file's name, which knows the places in it.
 
-    Two are always equal, so that models read from different texts are compared by their values alone.
+    Two are always equal, so that models read from different texts are compared by their values alone. Not a dataclass:
+    `submit` needs none, and to import them takes longer than to read its spec.
     """
 
-    name: str = field(default="", compare=False)
-    text: str = field(default="", compare=False)
-    known_places: Mapping[Path, Place] | None = field(default=None, compare=False)  # of a text that is no TOML itself
+    def __init__(self, name: str = "", text: str = "", known_places: Mapping[Path, Place] | None = None) -> None:
+        self.name = name
+        self.text = text
+        self.known_places = known_places  # of a text that is no TOML itself
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Source)
+
+    def __hash__(self) -> int:
+        return hash(Source)
 
     @cached_property
     def places(self) -> Mapping[Path, Place]:
@@ -200,7 +207,7 @@ def _has_long_key(text: str) -> bool:
 
     Only dots outside strings and comments make such keys, but those are looked for only where there is a suspicion.
     """
-    return bool(_LONG_KEY.search(text) and _LONG_KEY.search(_STRING_OR_COMMENT.sub('""', text)))
+    return bool(_LONG_KEY.search(text) and _LONG_KEY.search(re.sub(_STRING_OR_COMMENT, '""', text, flags=re.DOTALL)))
 
 
 def _is_too_deep(data: dict[str, object]) -> bool:
@@ -227,14 +234,14 @@ def _too_deep(source: Source) -> Problem:
 
 def _long_number(source: Source) -> Problem:
     # The one error that `tomllib` passes on from `int`, without a place.
-    match = _LONG_NUMBER.search(source.text)
+    match = re.search(_LONG_NUMBER, source.text)
     place = source.place_at(match.start()) if match else Place(1, 1)
     return source.problem_at(place, "a number of so many digits cannot be read", "put it into quotes, as a text")
 
 
 def _syntax_problem(source: Source, text: str) -> Problem:
     """Turn the words of `tomllib`, which hold the place, into a problem."""
-    match = _AT.search(text)
+    match = re.search(_AT, text)
     message = text[: match.start()] if match else text
     place = Place(int(match[1]), int(match[2])) if match and match[1] else source.end()
     known = ((ours, hint) for theirs, ours, hint in _SYNTAX_ERRORS if message.startswith(theirs))

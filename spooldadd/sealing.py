@@ -8,7 +8,6 @@ If we die here: in `sign_file`, a temporary name beside the file; the file itsel
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import hashlib
 import os
@@ -56,7 +55,7 @@ def signed(prepared: Prepared, wish: Wish) -> Prepared:
         raise SpecError(f"`{prepared.source}` cannot be signed: it {str(error).partition(';')[0]}; {remedy}") from error
     if len(data) > MAX_SPEC_BYTES:
         raise SpecError(f"`{prepared.source}` is longer than {MAX_SPEC_BYTES} bytes with its signature; put data into files")
-    return dataclasses.replace(prepared, data=data, items=items, as_is="")
+    return prepared._replace(data=data, items=items, as_is="")
 
 
 def sign_file(path: str, wish: Wish, output: str | None = None) -> Statement:

@@ -12,10 +12,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from spooldadd import durable, forms, inbox, layout, names
+from spooldadd import durable, forms, layout, names
 from spooldadd.errors import SpecError, SpoolError
 from spooldadd.layout import Layout
 
@@ -49,8 +48,7 @@ class Droppable(Protocol):
         """Write the whole file. Raises: OSError; SpecError where what is to be written is no longer there."""
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(NamedTuple):
     """A spec that is at hand whole."""
 
     name: str
@@ -85,6 +83,8 @@ def drop_all(
     directory = places.root if node is None else os.path.join(places.root, layout.inbox(node))
     try:
         if node is not None:
+            from spooldadd import inbox  # late: few drops are for one node, and it brings trust and log along
+
             inbox.make(places.root, layout.inbox(node))
         for spec in specs:
             jobs.append(_drop_one(places, directory, spec, is_held=is_held, sync=sync))
@@ -144,8 +144,7 @@ def unserved(places: Layout, suffixes: Iterable[str] = (forms.TOML,), node: str 
     With a node: that this one does not. Another node of a synced spool serves its own copy, which cannot be seen from here;
     to start a worker under its name on this copy would be two nodes of one name.
     """
-    from spooldadd import filesystem, mark  # late, all: `drop` alone asks none
-    from spooldadd.inspect import workers
+    from spooldadd.inspect import workers  # late: `drop` alone does not ask
 
     found = [one for one in workers.all_nodes(places) if node in (None, one.name)]
     serving = [one for one in found if one.is_serving]
@@ -155,15 +154,23 @@ def unserved(places: Layout, suffixes: Iterable[str] = (forms.TOML,), node: str 
     who = "worker" if node is None else f"worker of node `{node}`"
     if serving:
         return f"no {who} of `{places.root}` takes `{refused[0]}` files, which is how what was submitted is called"
-    if node is not None and mark.read(places.root).nodes:
+    if node is not None and _is_synced(places):
         return f"no {who} serves this copy of a synced spool; it runs when the copy of `{node}` has it and is served"
     option = "" if node is None else f" --node {node}"
     remedy = f"the job waits until one does: `spooldadd worker {places.root}{option}`"
     if not found:
         return f"no {who} has ever served `{places.root}`; {remedy}"
+    from spooldadd import filesystem  # late: most spools are served
+
     if filesystem.is_network(filesystem.kind(places.root)):
         return None
     return f"no {who} serves `{places.root}` now; {remedy}"
+
+
+def _is_synced(places: Layout) -> bool:
+    from spooldadd import mark  # late: few drops are for one node
+
+    return bool(mark.read(places.root).nodes)
 
 
 def _takes(node: Node, suffix: str) -> bool:

@@ -11,7 +11,7 @@ import bisect
 import contextlib
 import re
 import tomllib
-from dataclasses import dataclass
+from functools import cache
 from typing import Final, NamedTuple
 
 Path = tuple[str | int, ...]
@@ -32,17 +32,22 @@ class Place(NamedTuple):
 # Each of these takes a text of any length in one go. Possessive groups would say so, but in Python 3.11.2 they match
 # wrongly. A string that has no end matches up to where it must have ended: to look for its end again from every quote
 # within would take minutes.
-_BLANK: Final = re.compile(r"[ \t\r\n]*(?:#[^\n]*[ \t\r\n]*)*")
-_SPACE: Final = re.compile(r"[ \t]*")
-_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
-STRING: Final = re.compile(
+_BLANK: Final = r"[ \t\r\n]*(?:#[^\n]*[ \t\r\n]*)*"
+_SPACE: Final = r"[ \t]*"
+_BARE_KEY: Final = r"[A-Za-z0-9_-]+"
+STRING: Final = (
     r'"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*(?:"{3,5}|\\?\Z)'
     r"|'''[^']*(?:'(?!'')[^']*)*(?:'{3,5}|\Z)"
     r'|"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*(?:"|\\?(?=\n|\Z))'
-    r"|'[^'\n]*(?:'|(?=\n)|\Z)",
-    re.DOTALL,
+    r"|'[^'\n]*(?:'|(?=\n)|\Z)"
 )
-_SCALAR: Final = re.compile(rf"{STRING.pattern}|[^,\]}}#\n]+", re.DOTALL)
+_SCALAR: Final = rf"{STRING}|[^,\]}}#\n]+"
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Compile it when it is first needed: of most files nobody asks for a place, and `submit` is to be quick."""
+    return re.compile(pattern, re.DOTALL)
 
 
 def positions(text: str) -> dict[Path, Place]:
@@ -71,12 +76,12 @@ def _unquoted(part: str) -> str:
     return text
 
 
-@dataclass
 class _Open:
     """A list (`count` elements so far) or an inline table (`count` is None) whose end is not reached."""
 
-    path: Path
-    count: int | None
+    def __init__(self, path: Path, count: int | None) -> None:
+        self.path = path
+        self.count = count
 
 
 class _Scanner:
@@ -96,8 +101,8 @@ class _Scanner:
             else:
                 self._value(self._key_before_value(table))
 
-    def _skip(self, pattern: re.Pattern[str]) -> int:
-        match = pattern.match(self.text, self.at)
+    def _skip(self, pattern: str) -> int:
+        match = _compiled(pattern).match(self.text, self.at)
         if match is None:
             raise IndexError(self.at)
         self.at = match.end()

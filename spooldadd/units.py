@@ -37,9 +37,7 @@ _FACTORS: Final[dict[str, int]] = {
     **{f"{letter}{tail}": 1024**power for power, letter in enumerate("kmgt", 1) for tail in ("", "ib")},
     **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)},
 }
-_DURATION: Final = re.compile(DURATION_PATTERN, re.ASCII)
-_PLAIN_NUMBER: Final = re.compile(rf"\s*{_NUMBER}\s*", re.ASCII)
-_SIZE: Final = re.compile(SIZE_PATTERN, re.ASCII)
+_PLAIN_NUMBER: Final = rf"\s*{_NUMBER}\s*"
 
 
 class BadUnit(ValueError):
@@ -66,9 +64,9 @@ def parse_duration(value: object, *, allow_zero: bool = False) -> float:
 
 
 def _duration_of_text(text: str) -> float:
-    if len(text) <= _MAX_CHARACTERS and _PLAIN_NUMBER.fullmatch(text):
+    if len(text) <= _MAX_CHARACTERS and re.fullmatch(_PLAIN_NUMBER, text, re.ASCII):
         return float(text)
-    match = _DURATION.match(text) if len(text) <= _MAX_CHARACTERS else None
+    match = re.match(DURATION_PATTERN, text, re.ASCII) if len(text) <= _MAX_CHARACTERS else None
     if match is None:
         raise BadUnit(f"{_shown(text)} is not a duration", DURATION_FORMS)
     amounts = (float(amount) if amount else 0.0 for amount in match.groups())
@@ -99,7 +97,7 @@ def parse_size(value: object, *, at_least: int = 1) -> int:
 
 
 def _size_of_text(text: str) -> int:
-    match = _SIZE.match(text) if len(text) <= _MAX_CHARACTERS else None
+    match = re.match(SIZE_PATTERN, text, re.ASCII) if len(text) <= _MAX_CHARACTERS else None
     if match is None:
         raise BadUnit(f"{_shown(text)} is not a size", SIZE_FORMS)
     number: str = match[1]

@@ -11,7 +11,6 @@ from spooldadd.bounds import MAX_SPEC_BYTES
 from spooldadd.errors import SpecError
 from spooldadd.problems import Problem, dotted, summary
 from spooldadd.reading import Source, Unreadable, read, validate
-from spooldadd.spec.script import read_script
 from spooldadd.spec.templated import SAMPLE_NAMES, templates
 
 if TYPE_CHECKING:
@@ -46,7 +45,9 @@ def parse_script(data: bytes, *, source: str, own_name: str, arguments: Sequence
 
     Raises: `InvalidSpec` with all problems, each at its place in the script.
     """
-    from spooldadd.spec.models import Script  # late, as the models are wherever a spec may be known without them
+    # Late: the models, as they are wherever a spec may be known without them, and what only scripts need.
+    from spooldadd.spec.models import Script
+    from spooldadd.spec.script import read_script
 
     try:
         text, table = read_script(data, source, own_name, arguments, max_bytes=MAX_SPEC_BYTES)
