@@ -119,6 +119,9 @@ class Offered:
         offer.draft = "" if path in wrong else path
         return directory not in wrong
 
+    def __len__(self) -> int:
+        return len(self._offers)
+
     def claim(self, places: layout.Layout, held: Held) -> Plan | None:
         """Claim the first that can be had, with this lease; return its plan, or None.
 

@@ -25,8 +25,9 @@ from spooldadd.tree import SIGNALS
 
 COMM = "spooldadd-job"
 # To wake the worker for each end costs both as much as to claim a job. So it hears of several at once, where none is its
-# business: the place that one leaves is taken by the next. Fewer than it offers at once, so that there is always one left.
-REPORTS = 4
+# business: the place that one leaves is taken by the next. Of no more than are still offered, so that there is always one
+# left when more are.
+REPORTS = 8
 # One that has had a job for so long ends: to make a new one costs a hundredth of that, and waiting for the next long job
 # costs that half of the memory.
 LONG_S = 1.0
@@ -41,10 +42,10 @@ class Reports:
         self._channel = channel
         self._unsaid: list[dict[str, object]] = []
 
-    def add(self, report: dict[str, object], *, at_once: bool) -> None:
-        """Say it, at once or with others soon."""
+    def add(self, report: dict[str, object], *, most: int) -> None:
+        """Say it, with others as soon as there are so many."""
         self._unsaid.append(report)
-        if at_once or len(self._unsaid) >= REPORTS:
+        if len(self._unsaid) >= min(most, REPORTS):
             self.say()
 
     def say(self) -> None:
@@ -100,7 +101,7 @@ def serve(channel: socket.socket, log: Log, relief: Relief | None = None, first:
         plan = attempt.go_on(offered)
         is_over = plan is None and time.monotonic() - attempt.started > LONG_S
         going_on = attempt.going_on(plan, offered) | {"is_last": is_over}
-        reports.add(report | going_on, at_once=plan is None or attempt.is_told)
+        reports.add(report | going_on, most=0 if plan is None or attempt.is_told else len(offered))
         told = attempt if attempt.is_told else told
     spares.drop()
     # The worker is gone: nobody has a next attempt for us, and perhaps nobody tells the end of our last one.
