@@ -59,8 +59,9 @@ def plan_ahead(the_spool: Spool, config: Config, launching: Launching, entry: En
     if status.st_mtime != entry.since_s:
         return None
     at_s = status.st_ctime  # a rename into the root has set it: see `spool`
-    job = the_spool.job_of(key, entry.name, at_s)
-    named = Named(job, f"{job}.1.{names.random_part()}", at_s)
+    of_job, token = names.random_parts()
+    job = the_spool.job_of(key, entry.name, at_s, of_job)
+    named = Named(job, f"{job}.1.{token}", at_s)
     table = launching.repeats.table(data, named, launching.work_root)
     if table is None:
         table = _new_table(config, launching, named, (found, path, entry))

@@ -60,6 +60,12 @@ def random_part() -> str:
     return os.urandom(RANDOM_LENGTH).translate(_OF_BYTE).decode()
 
 
+def random_parts() -> tuple[str, str]:
+    """Return two of them, drawn at once: for a job and for its claim."""
+    both = os.urandom(2 * RANDOM_LENGTH).translate(_OF_BYTE).decode()
+    return both[:RANDOM_LENGTH], both[RANDOM_LENGTH:]
+
+
 def chance() -> float:
     """Return a number in [0, 1) from there. `random` is drawn anew in each fork, which costs a supervisor 150 KB."""
     return int.from_bytes(os.urandom(4), "little") / (1 << 32)
@@ -73,8 +79,17 @@ def safe_name(text: str) -> str:
 
 def new_job_id(name: str, at_s: float, random: str) -> JobId:
     """Return the id of a job of this name that was submitted at `at_s` (seconds since the epoch)."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at_s))
-    return JobId(f"{safe_name(name)}.{stamp}.{random}")
+    return JobId(f"{safe_name(name)}.{_stamp(int(at_s))}.{random}")
+
+
+_stamps: list[tuple[int, str]] = [(0, "19700101T000000Z")]
+
+
+def _stamp(second: int) -> str:
+    last = _stamps[0]
+    if last[0] != second:  # of many that were dropped together, most are of one second
+        last = _stamps[0] = second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+    return last[1]
 
 
 def parse_job_id(text: str) -> tuple[str, str, str] | None:

@@ -46,6 +46,16 @@ class _Offers:
     until: float = 0.0  # of the last ones
 
 
+class _Asked(dict[str, bool]):
+    """Which queues are open, each asked once: while a packet is filled that does not change."""
+
+    def __init__(self, is_open: Callable[[str], bool]) -> None:
+        self._is_open = is_open
+
+    def __missing__(self, queue: str) -> bool:
+        return self.setdefault(queue, self._is_open(queue))
+
+
 @dataclass
 class Offering:
     """The offers of one worker."""
@@ -115,9 +125,9 @@ class Offering:
     def _offer(self, channel: int, count: int) -> bool:
         """Offer so many to this supervisor; return whether there may be more."""
         found: list[tuple[Entry, Ahead]] = []
-        size = 0
+        is_open, size = _Asked(self.room.is_open).__getitem__, 0
         while len(found) < count and size < MOST_BYTES:
-            entry = self.queueing.pop(self.room.is_open, self.launching.usage.free)
+            entry = self.queueing.pop(is_open, self.launching.usage.free)
             if entry is None:
                 break
             ahead = self._ahead(entry)

@@ -24,8 +24,8 @@ MOST, MOST_BYTES = 64, 16384
 # What differs from job to job, and goes into a plan as it is or not at all.
 _FREE = frozenset({"name", "queue", "command", "env", "stdin", "priority", "vars"})
 # Of a plan: what says something of one job alone, and what stands there of such differences.
-_OWN = frozenset({"name", "record", "job", "submitted_at_s", "claimed_at_s", "work_dir", "work_top", "environ"})
-_OWN_OF_SHAPE = frozenset({"queue", "command", "stdin"})
+_OWN = frozenset({"name", "record", "job", "submitted_at_s", "claimed_at_s", "work_dir", "work_top"})
+_OWN_OF_SHAPE = frozenset({"queue", "command", "environ", "stdin"})
 
 
 class Job(Protocol):
@@ -66,10 +66,7 @@ class Repeats:
             return None
         spec, kept = found
         plan = Plan()
-        for name in vars(Plan()):
-            setattr(plan, name, getattr(kept, name))
-        for name, value in _own(spec.name, claimed, work_root).items():
-            setattr(plan, name, value)
+        vars(plan).update(vars(kept), **_own(spec.name, claimed, work_root))
         plan.attempt = claimed.attempt
         plan.claimed_at_s = claimed.claimed_at_s
         plan.environ = {**spec.env, **gpu_environ(claimed.taken)}
@@ -85,9 +82,7 @@ class Repeats:
         if found is None:
             return None
         spec, common = found
-        own = _own(spec.name, job, work_root)
-        own["environ"] = {**spec.env}  # of its own, because a supervisor adds to it
-        return Table(common, own)
+        return Table(common, _own(spec.name, job, work_root))
 
     def keep_table(self, data: bytes, table: Mapping[str, object]) -> None:
         """Keep the table of a plan that is kept, and that says nothing of its job but what `table` replaces."""

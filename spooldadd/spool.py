@@ -97,7 +97,8 @@ class Spool:
         Raises: ClaimLost where somebody else took it or it is gone; SpoolError where the spool cannot be written.
         """
         submitted_at_s = self._dropped_at_s(source)
-        record_name = names.RecordName(self.job_of(source, name, submitted_at_s), 1, names.random_part())
+        of_job, token = names.random_parts()
+        record_name = names.RecordName(self.job_of(source, name, submitted_at_s, of_job), 1, token)
         claimed = self._prepare(record_name, queue, submitted_at_s, source, taken)
         target = claimed.spec
         try:
@@ -222,13 +223,13 @@ class Spool:
 
     # -- looking
 
-    def job_of(self, source: str, name: str, submitted_at_s: float) -> names.JobId:
+    def job_of(self, source: str, name: str, submitted_at_s: float, random: str) -> names.JobId:
         """Return the id of the job that this drop becomes: the one in its name, while no job has that; else a new one."""
         bare = layout.bare_name(source).rpartition("/")[2]  # who cancels a held drop claims it too
         given = names.source_job_id(bare.rpartition(".")[0], "")
         if given is not None and not self.has_job(given):
             return given
-        return names.new_job_id(name, submitted_at_s, names.random_part())
+        return names.new_job_id(name, submitted_at_s, random)
 
     def has_job(self, job: str) -> bool:
         """Tell whether a job of this id is known already, anywhere."""
