@@ -18,6 +18,7 @@ import pytest
 from spooldadd import claim, claiming, layout, offering, record, recovery, supervisor, together
 from spooldadd.ahead import plan_ahead
 from spooldadd.attempt import Attempt
+from spooldadd.backlog import FEW, Entry
 from spooldadd.channel import offer, receive
 from spooldadd.crew import Report
 from spooldadd.offered import Held, Left, Offered
@@ -368,3 +369,11 @@ def test_what_is_dropped_under_the_name_of_a_claimed_drop_before_we_hear_of_the_
     now = claiming.signature((bench.spool_path / "one.toml").stat())
     worker._hear(Report("x", following="y", source="one.toml", signature=now, queue="default", channel=9))
     assert len(worker._queueing) == 0
+
+
+def test_the_bytes_of_a_long_line_are_not_kept(bench):
+    worker = bench.worker()
+    entries = [Entry(f"{number}.toml", False, None, "default", 0, 0.0, data=b"x") for number in range(FEW + 5)]
+    for some in (entries[:10], entries[10:-1], entries[-1:]):
+        worker._queueing.take_in(some, time.monotonic())
+    assert [entry.data for entry in entries] == [b"x"] * FEW + [None] * 5

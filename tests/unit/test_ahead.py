@@ -88,3 +88,32 @@ def test_specs_that_all_differ_are_read_by_the_models_once(node, monkeypatch):
         assert found.table.own["command"] == ["echo", str(number)]
         assert found.table.own["name"] == f"n{number}"
     assert node.ahead(texts[0].replace("3s", "4s")) is None, "this is another shape"
+
+
+def plan_of(node: Node, entry):
+    return plan_ahead(node.bench.spool, node.config, node.launching, entry)
+
+
+def test_a_drop_whose_bytes_are_kept_is_not_opened_again(node, monkeypatch):
+    entry = node.entry('command = ["true"]\n')
+    monkeypatch.setattr(intake, "look", None)  # whoever calls it fails
+    assert plan_of(node, entry).data == b'command = ["true"]\n'
+
+
+def test_a_drop_that_is_of_another_length_than_the_kept_bytes_is_read_again(node):
+    entry = node.entry('command = ["true"]\n')
+    path = os.path.join(node.bench.places.root, entry.key)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("priority = 0\n")
+    os.utime(path, (entry.since_s, entry.since_s))
+    entry.since_s = os.stat(path).st_mtime
+    assert plan_of(node, entry).data.endswith(b"priority = 0\n")
+
+
+def test_a_drop_that_was_written_or_is_gone_is_not_planned_by_the_kept_bytes(node):
+    entry = node.entry('command = ["true"]\n')
+    path = os.path.join(node.bench.places.root, entry.key)
+    os.utime(path, (0, 0))
+    assert plan_of(node, entry) is None
+    os.unlink(path)
+    assert plan_of(node, entry) is None
