@@ -7,7 +7,7 @@ import os
 from spooldadd import commons, layout
 from spooldadd.baretime import datetime
 from spooldadd.inspect import words
-from spooldadd.inspect.jobs import Job
+from spooldadd.inspect.job import Job
 from spooldadd.inspect.peeking import peek
 from spooldadd.layout import Layout
 

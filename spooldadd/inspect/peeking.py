@@ -10,10 +10,11 @@ import os
 import stat
 
 from spooldadd import forms, layout
+from spooldadd.baretime import datetime
+from spooldadd.inspect import tables
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would take a tenth of the time of `status`
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Mapping
 
 DEFAULT_QUEUE = "default"
@@ -86,17 +87,10 @@ def _script_table(data: bytes) -> dict[str, object]:
 
 
 def _table(data: bytes) -> dict[str, object]:
-    import tomllib  # late: few specs make it necessary
-
-    try:
-        return tomllib.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return {}
+    return tables.parse(data.removeprefix(b"\xef\xbb\xbf")) or {}
 
 
 def _found(table: Mapping[str, object]) -> Peek:
-    import datetime  # late: few specs make it necessary
-
     found = Peek()
     name, queue, priority, run = (table.get(key) for key in ("name", "queue", "priority", "run"))
     if isinstance(name, str) and name:

@@ -1,4 +1,4 @@
-"""Read the small tables of a record fast: those that `tomltext.flat` wrote, line by line; everything else by `tomllib`.
+"""Read small tables fast: those of the plain forms that we write ourselves, line by line; everything else by `tomllib`.
 
 `tomllib` alone takes longer to import than `status` may take to answer, and ten times longer for a result. So lines of the
 plain forms that we write ourselves are read here; at the first line of any other form the whole file goes to `tomllib`.
@@ -88,6 +88,8 @@ def _parse_flat(text: str) -> Table:
     for line in lines:
         if line[:1] == "[":
             section = _open_section(table, line)
+        elif line[:1] == "#" and line.isprintable():
+            continue  # a note in a spec
         elif line:
             key, equals, value = line.partition(" = ")
             if not equals or not key or not _BARE.issuperset(key) or key in section:

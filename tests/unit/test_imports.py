@@ -101,7 +101,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     made = MadeSpool(root / "spool")
     made.add("done", JOB)
     made.add("failed", job_id("load", random="ghjkl"))
-    made.drop("waits.toml")
+    made.drop("waits.toml", '# by hand\ncommand = ["true"]\nqueue = "etl"\n')
     (root / "plain.toml").write_text('command = ["true"]\n[vars]\nday = 2\n')
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SPOOLDADD_")}
     environ |= {"SPOOLDADD_SPOOL": str(made.root), "SPOOLDADD_WORK_DIR": str(root / "work"), "HOME": str(root)}

@@ -40,6 +40,7 @@ VALUES = [
 LINES = st.one_of(
     st.builds("{} = {}".format, st.sampled_from(["a", "b", "a.b", '"a"', ""]), st.sampled_from(VALUES)),
     st.sampled_from(["", "[a]", "[b]", "[a.b]", "[[a]]", "[", "[]", "# note", "a =1", " a = 1", "a = 1 # note", "a = 1\r"]),
+    st.sampled_from(["#", "# a = 1", "#\tnote", "# \x01", "# é", "# \u200b", "#[a]", " # note"]),
 )
 
 
@@ -48,7 +49,15 @@ def test_no_text_is_read_otherwise_than_by_tomllib(lines, has_end):
     check("\n".join(lines) + ("\n" if has_end else ""))
 
 
-TEXTS = [*(f"a = {value}\n" for value in VALUES), "a = 1\na = 1\n", "[a]\n[a]\n", "a = 1\n[a]\n", "[a]\nb = 1\nb = 1\n"]
+NOTES = ["#\n", "# a = 1\n", "#\tnote\n", "# \x01\n", "# \u200b\na = 1\n", "# \ud7ff\n", "#"]
+TEXTS = [
+    *(f"a = {value}\n" for value in VALUES),
+    *NOTES,
+    "a = 1\na = 1\n",
+    "[a]\n[a]\n",
+    "a = 1\n[a]\n",
+    "[a]\nb = 1\nb = 1\n",
+]
 
 
 @pytest.mark.parametrize("text", TEXTS)
