@@ -33,9 +33,10 @@ def spool_path(options: argparse.Namespace, positional: str | None = None) -> st
 
 def print_json(table: dict[str, object]) -> None:
     """Print one documented object, the schema's number first."""
-    from spooldadd import jsontext  # late: not every answer is one
+    import json  # late: not every answer is one
 
-    sys.stdout.write(jsontext.dumps({"schema": SCHEMA, **table}) + "\n")
+    json.dump({"schema": SCHEMA, **table}, sys.stdout, indent=2, ensure_ascii=True, default=str)
+    sys.stdout.write("\n")
 
 
 def say(sentence: str) -> None:

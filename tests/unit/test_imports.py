@@ -42,7 +42,7 @@ JOB = job_id()
 # Of each command: what of the above it may import, and how many modules of ours.
 ALLOWED: dict[str, tuple[set[str], int]] = {
     "status": (READERS, 28),
-    "status --json": (READERS, 25),
+    "status --json": (READERS | {"json", *COMMON}, 24),
     f"status {JOB}": (READERS, 30),
     f"logs {JOB}": (READERS, 28),
     f"wait {JOB}": (READERS, 25),
