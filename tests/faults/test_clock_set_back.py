@@ -83,7 +83,7 @@ def test_a_worker_that_starts_after_the_clock_was_set_back_takes_what_is_there(n
 
 def test_a_retry_does_not_wait_for_the_hour_to_pass_again(node: Node, clock: Clock):
     node.start(environ=clock.environ)
-    node.drop("one.toml", """command = "test $SPOOLDADD_ATTEMPT = 2"\n[retry]\nattempts = 2\nbackoff = "4s"\n""")
+    node.drop("one.toml", """command = "test $SPOOLDADD_ATTEMPT = 2"\n[retry]\nattempts = 2\nbackoff = "2s"\n""")
     until(lambda: node.records("waiting", "one"), "the first attempt failed")
     clock.set("-3600")
     result = result_of(node.wait_finished("one", deadline_s=30.0))

@@ -289,7 +289,8 @@ def test_a_slow_disk_makes_jobs_late_and_nothing_else(node: Node) -> None:
     """Every rename and every fsync of worker and supervisors takes a quarter of a second longer."""
     command = node.command
     delay = "inject=rename,fsync:delay_enter=250000"
-    node.command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=rename,fsync", "-e", delay, *command]
+    strace = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=rename,fsync", "-e", delay]
+    node.command = [*strace, *command]
     worker = node.start("--jobs", "2")
     node.command = command
     for number in range(3):

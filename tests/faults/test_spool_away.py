@@ -87,7 +87,7 @@ def test_a_share_that_is_unmounted_under_a_job_is_waited_for(node: Node, tmp_pat
     node.spool.mkdir()
     subprocess.run(["mount", "--bind", real, node.spool], check=True)
     try:
-        node.start()
+        node.start(environ={"SPOOLDADD_INTAKE__SCAN_INTERVAL": "500ms"})  # no event tells of it
         node.drop("one.toml", gated(gate))
         until(Path(f"{gate}.up").exists, "it runs")
         subprocess.run(["umount", "-l", node.spool], check=True)
