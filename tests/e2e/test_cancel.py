@@ -18,19 +18,31 @@ def children_of(node, name: str) -> list[int]:
     return [int(word) for path in node.spool.glob(f"running/{name}.*/output.log") for word in path.read_text().split()]
 
 
+def has_started(node, name: str) -> bool:
+    return f"event=started job={name}." in node.said()
+
+
+def start_stubborn(node, name: str) -> None:
+    """Run a job that ends at no signal but the last, in an hour."""
+    node.drop(
+        f"{name}.toml", """command = "trap '' TERM; echo ready; while :; do sleep 0.1; done"\n[limits]\nkill_after = '1h'"""
+    )
+    logs = node.spool / "running"
+    until(lambda: any("ready" in path.read_text() for path in logs.glob(f"{name}.*/output.log")), "it ignores TERM")
+
+
 def is_running(pid: int) -> bool:
     return Path("/proc", str(pid)).exists()
 
 
-def test_a_running_job_ends_with_everything_it_started(node):
-    node.start()
-    node.drop("long.toml", 'command = "sleep 600 & echo $!; setsid sleep 600 & echo $!; wait"')
-    pids = until(lambda: len(children_of(node, "long")) == 2 and children_of(node, "long"), "it has started")
+def test_a_running_job_ends_with_everything_it_started(served):
+    served.drop("forks.toml", 'command = "sleep 600 & echo $!; setsid sleep 600 & echo $!; wait"')
+    pids = until(lambda: len(children_of(served, "forks")) == 2 and children_of(served, "forks"), "it has started")
     started = time.monotonic()
-    assert node.run("cancel", "long").stdout.startswith("long.")
+    assert served.run("cancel", "forks").stdout.startswith("forks.")
     assert time.monotonic() - started < 30
     assert not any(map(is_running, pids))
-    result = result_of(node.records("failed", "long")[0])
+    result = result_of(served.records("failed", "forks")[0])
     assert (result["outcome"], result["state"]) == ("cancelled", "failed")
 
 
@@ -44,48 +56,37 @@ def test_a_job_that_waits_in_the_root_never_starts(node):
     assert not (record / "output.log").exists()
 
 
-def test_a_job_between_attempts_is_over(node):
-    node.start()
-    node.drop("load.toml", 'command = "false"\n[retry]\nattempts = 3\nbackoff = "1h"')
-    until(lambda: node.records("waiting", "load"), "it waits for its next attempt")
-    node.run("cancel", "load")
-    assert result_of(node.records("failed", "load")[0])["outcome"] == "cancelled"
-    assert not node.records("waiting")
+def test_a_job_between_attempts_is_over(served):
+    served.drop("load.toml", 'command = "false"\n[retry]\nattempts = 3\nbackoff = "1h"')
+    until(lambda: served.records("waiting", "load"), "it waits for its next attempt")
+    served.run("cancel", "load")
+    assert result_of(served.records("failed", "load")[0])["outcome"] == "cancelled"
+    assert not served.records("waiting", "load")
 
 
-def test_a_cancelled_job_is_not_retried_by_itself(node):
-    node.start()
-    node.drop("load.toml", 'command = "sleep 600"\n[retry]\nattempts = 5\nbackoff = "0s"')
-    until(lambda: "event=started" in node.said(), "it has started")
-    node.run("cancel", "load")
-    assert node.records("failed", "load")
+def test_a_cancelled_job_is_not_retried_by_itself(served):
+    served.drop("tries.toml", 'command = "sleep 600"\n[retry]\nattempts = 5\nbackoff = "0s"')
+    until(lambda: has_started(served, "tries"), "it has started")
+    served.run("cancel", "tries")
+    assert served.records("failed", "tries")
 
 
-def test_who_does_not_wait_is_back_before_the_job_has_ended(node):
-    node.start()
-    node.drop(
-        "stubborn.toml", """command = "trap '' TERM; echo ready; while :; do sleep 0.1; done"\n[limits]\nkill_after = '1h'"""
-    )
-    until(lambda: any("ready" in path.read_text() for path in node.spool.glob("running/*/output.log")), "it ignores TERM")
-    node.run("cancel", "--no-wait", "stubborn")
-    assert node.records("running", "stubborn")
+def test_who_does_not_wait_is_back_before_the_job_has_ended(served):
+    start_stubborn(served, "stubborn")
+    served.run("cancel", "--no-wait", "stubborn")
+    assert served.records("running", "stubborn")
 
 
-def test_who_waits_in_vain_leaves_with_5(node):
-    node.start()
-    node.drop(
-        "stubborn.toml", """command = "trap '' TERM; echo ready; while :; do sleep 0.1; done"\n[limits]\nkill_after = '1h'"""
-    )
-    until(lambda: any("ready" in path.read_text() for path in node.spool.glob("running/*/output.log")), "it ignores TERM")
-    done = node.run("cancel", "--timeout", "0.3s", "stubborn", check=False)
+def test_who_waits_in_vain_leaves_with_5(served):
+    start_stubborn(served, "deaf")
+    done = served.run("cancel", "--timeout", "0.3s", "deaf", check=False)
     assert done.returncode == 5
     assert "has not yet" in done.stderr
 
 
-def test_a_job_that_has_ended_cannot_be_cancelled(node):
-    node.drop("quick.toml", 'command = "true"')
-    node.drain()
-    done = node.run("cancel", "quick", check=False)
+def test_a_job_that_has_ended_cannot_be_cancelled(served):
+    served.ran("quick", 'command = "true"')
+    done = served.run("cancel", "quick", check=False)
     assert done.returncode == 1
     assert "has ended already: it is in `done/`" in done.stderr
 
@@ -100,12 +101,11 @@ def test_a_job_ends_though_no_worker_is_there(node):
     assert result_of(node.records("failed", "long")[0])["outcome"] == "cancelled"
 
 
-def test_a_file_in_the_record_made_by_hand_does_the_same(node):
-    node.start()
-    node.drop("long.toml", 'command = "sleep 600"')
-    (record,) = until(lambda: "event=started" in node.said() and node.records("running"), "it has started")
+def test_a_file_in_the_record_made_by_hand_does_the_same(served):
+    served.drop("long.toml", 'command = "sleep 600"')
+    (record,) = until(lambda: has_started(served, "long") and served.records("running", "long"), "it has started")
     (record / "cancel").touch()
-    assert result_of(node.wait_finished("long"))["outcome"] == "cancelled"
+    assert result_of(served.wait_finished("long"))["outcome"] == "cancelled"
 
 
 def test_a_cancel_and_a_worker_that_race_for_a_drop_leave_one_record_each(node):

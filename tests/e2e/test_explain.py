@@ -48,19 +48,17 @@ def _only(explanation: dict, name: str) -> dict | None:
     return next((rule for rule in explanation["rules"] if rule["rule"] == name and keeping(explanation) == {name}), None)
 
 
-def test_a_job_between_two_attempts_says_when_the_next_one_is_due(node):
-    node.drop("bad.toml", 'command = ["sh", "-c", "exit 3"]\n[retry]\nattempts = 2\nbackoff = "1h"\n')
-    node.start()
-    until(lambda: node.records("waiting", "bad"), "the first attempt is over")
-    assert keeping(explain(node, "bad")) == {"backoff"}
-    text = node.run("explain", "bad").stdout
+def test_a_job_between_two_attempts_says_when_the_next_one_is_due(served):
+    served.drop("bad.toml", 'command = ["sh", "-c", "exit 3"]\n[retry]\nattempts = 2\nbackoff = "1h"\n')
+    until(lambda: served.records("waiting", "bad"), "the first attempt is over")
+    assert keeping(explain(served, "bad")) == {"backoff"}
+    text = served.run("explain", "bad").stdout
     assert "attempt 1 ended with `exit`; attempt 2 of 2 is due at" in text
 
 
-def test_a_running_job_shows_what_it_printed_and_that_it_is_watched(node):
-    node.drop("long.toml", 'command = "echo hello; exec sleep 60"\n[limits]\ntimeout = "1h"\n')
-    node.start()
-    found = until(lambda: _printed(node), "the job has printed")
+def test_a_running_job_shows_what_it_printed_and_that_it_is_watched(served):
+    served.drop("long.toml", 'command = "echo hello; exec sleep 60"\n[limits]\ntimeout = "1h"\n')
+    found = until(lambda: _printed(served), "the job has printed")
     assert (found["is_supervised"], found["printed_bytes"], found["last_line"]) == (True, 6, "hello")
     assert found["limits"] == {"timeout_s": 3600.0}
 
@@ -70,37 +68,33 @@ def _printed(node) -> dict | None:
     return found if found.get("printed_bytes") else None
 
 
-def test_a_failure_is_explained_with_its_log_and_the_commands_to_type(node):
-    node.drop("bad.toml", 'command = "echo the last words; no-such-program"\n')
-    node.drain()
-    found = explain(node, "bad")
+def test_a_failure_is_explained_with_its_log_and_the_commands_to_type(served):
+    record = served.ran("last", 'command = "echo the last words; no-such-program"\n')
+    found = explain(served, "last")
     assert "The command was not found" in found["meaning"]
     assert found["last_lines"][0] == "the last words"
-    text = node.run("explain", "bad").stdout
-    assert "it failed with the outcome `exit`" in text and f"spooldadd retry {node.finished('bad').name}" in text
+    text = served.run("explain", "last").stdout
+    assert "it failed with the outcome `exit`" in text and f"spooldadd retry {record.name}" in text
 
 
-def test_the_commands_for_an_invalid_spec_lead_to_a_valid_one(node, tmp_path):
-    node.drop("wrong.toml", 'comand = ["true"]\n')
-    node.drain()
-    found = explain(node, "wrong")
+def test_the_commands_for_an_invalid_spec_lead_to_a_valid_one(served, tmp_path):
+    served.ran("wrong", 'comand = ["true"]\n')
+    found = explain(served, "wrong")
     assert "wrong.toml:1:1: unknown key `comand`" in found["errors"]
     copy, check, submit = (command.split() for command in found["commands"])
-    node.run(*check[1:], check=False, cwd=tmp_path)
+    served.run(*check[1:], check=False, cwd=tmp_path)
     assert copy[0] == "cp"
     (tmp_path / copy[2]).write_text(Path(copy[1]).read_text().replace("comand", "command"))
-    node.run(*check[1:], cwd=tmp_path)
-    node.run(*submit[1:], cwd=tmp_path)
-    node.drain()
-    assert len(node.records("done", "wrong")) == 1
+    served.run(*check[1:], cwd=tmp_path)
+    served.run(*submit[1:], cwd=tmp_path)
+    until(lambda: len(served.records("done", "wrong")) == 1, "it is done")
 
 
-def test_a_file_that_is_written_is_said_to_be_open(node):
-    node.start()
-    with (node.spool / "slow.toml").open("w") as file:
+def test_a_file_that_is_written_is_said_to_be_open(served):
+    with (served.spool / "slow.toml").open("w") as file:
         file.write("command = [")
         file.flush()
-        found = explain(node, "slow.toml")
+        found = explain(served, "slow.toml")
         assert "quiet" in keeping(found)
 
 
