@@ -182,7 +182,7 @@ def test_without_a_sandbox_nothing_is_run(desk, tmp_path, case):
         (place / "bwrap").chmod(0o755)
     desk.configure("[sandbox]\nnetwork = false\n")
     mark = tmp_path / "ran"
-    environ = {**desk.node.environ, "PATH": str(place)}
+    environ = {**desk.node.environ, **desk.node.quick, "PATH": str(place)}
     desk.node.drop(f"never-{case}.toml", f'command = ["touch", "{mark}"]\n')
     desk.node.run("worker", str(desk.node.spool), "--drain", env=environ)
     result = result_of(desk.node.finished(f"never-{case}"))

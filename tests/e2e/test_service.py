@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from spooldadd import unitfiles
-from tests.support import Node, result_of
+from tests.support import Node, make_spool, result_of
 
 UNITS = "etc/systemd/system"
 
 
 @pytest.fixture
-def image(node: Node, tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     """The root directory of another system, with a spool at `/srv/my spool`."""
     root = tmp_path / "image"
-    node.run("init", str(root / "srv/my spool"))
+    make_spool(str(root / "srv/my spool"))
     return root
 
 
@@ -97,7 +97,7 @@ def test_a_spool_of_another_user_is_served_by_that_user(node: Node, image: Path)
 
 
 def test_uninstall_leaves_nothing_and_keeps_what_another_spool_needs(node: Node, image: Path):
-    node.run("init", str(image / "srv/other"))
+    make_spool(str(image / "srv/other"))
     install(node, image, "--enable")
     node.run(
         "service", "install", "/srv/other", "--root", str(image), "--as", "root", "--enable", "--program", "/x/spooldadd"

@@ -98,7 +98,8 @@ def test_worker_without_a_place_to_log_works_all_the_same(node: Node, closed: st
     node.drop("a.toml", dumps({"command": "echo out; echo err >&2; cat; exit 3", "stdin": "in\n"}))
     node.drop("b.toml", dumps({"command": "ls -l /proc/self/fd/2 | grep -c output.log", "limits": {"open_files": 50}}))
     command = f"exec {' '.join(node.command)} worker --drain {node.spool} {closed}"
-    done = subprocess.run(["sh", "-c", command], env=node.environ, timeout=60, check=False, stdin=subprocess.DEVNULL)
+    environ = {**node.environ, **node.quick}
+    done = subprocess.run(["sh", "-c", command], env=environ, timeout=60, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 0
     record = node.finished("a")
     assert result_of(record)["exit_code"] == 3
