@@ -11,7 +11,7 @@ import os
 from typing import NamedTuple
 
 from spooldadd import claiming, forms, intake, names
-from spooldadd.backlog import KEPT_BYTES, Entry
+from spooldadd.backlog import Entry
 from spooldadd.config import Config
 from spooldadd.launching import FAULTS, Launching
 from spooldadd.mail.wishes import lacks_transport
@@ -24,7 +24,7 @@ from spooldadd.spec.plain import is_plain
 from spooldadd.spool import Claim, Spool
 
 # A plan goes with the bytes of its spec to a supervisor, several in one packet.
-MOST_BYTES = KEPT_BYTES
+MOST_BYTES = intake.KEPT_BYTES
 
 
 class Named(NamedTuple):

@@ -22,7 +22,7 @@ Rank = tuple[int, float, str]
 
 # While fewer wait than this, the bytes of a drop are kept with it, up to this length: who plans it need not read it again,
 # which takes as long as a tenth of all that a worker does for a short job. 8 MB at most.
-FEW, KEPT_BYTES = 4096, 2048
+FEW = 4096
 # So many jobs with needs of different amounts are looked at before the rest of them has to wait for those: a look costs a
 # microsecond or two, and is made for every job that is started.
 MOST_LACKING: Final = 16

@@ -97,7 +97,7 @@ def make_last(record_path: str, *, with_claim: bool, at_once: bool) -> None:
     """
     if with_claim:
         durable.sync_file(os.path.join(record_path, layout.CLAIM))
-    durable.sync_all([record_path, os.path.dirname(record_path)], at_once=at_once)
+    durable.sync_directories([record_path, os.path.dirname(record_path)], at_once=at_once)
 
 
 def remove_unclaimed(path: str) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 
 TYPE_CHECKING = False  # not from `typing`: that import alone would cost the launcher a megabyte
@@ -26,6 +25,12 @@ FILE_MODE = 0o644
 NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP)
 # What is said of a name that leads to no file that we may read: it is gone, a link, a pipe, or another's.
 NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EACCES)
+# And of one that leads to no directory: what was in it is elsewhere or nowhere.
+NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR)
+# A link in a file's place is not followed, and a pipe not waited for: a job can put anything where its log was. A spool may
+# be a link itself.
+_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 # How long a reader of one of our small files may take: a client closes it up to a second late.
 REPLACE_PAUSES_S = (0.02, 0.08, 0.3, 1.0)
 
@@ -56,24 +61,24 @@ def sync_file(path: str) -> None:
         os.close(fd)
 
 
-def sync_all(paths: Sequence[str], *, at_once: bool) -> None:
-    """Make these files and directories last; in which order is all the same. Raises: OSError for one that could not be."""
-    for path, number in sync_each(paths, at_once=at_once).items():
+def sync_directories(paths: Sequence[str], *, at_once: bool) -> None:
+    """Make the names in these last; in which order is all the same. Raises: OSError for one that could not be."""
+    for path, number in sync_each((), paths, at_once=at_once).items():
         raise OSError(number, os.strerror(number), path)
 
 
-def sync_each(paths: Sequence[str], *, at_once: bool) -> dict[str, int]:
+def sync_each(files: Sequence[str], directories: Sequence[str], *, at_once: bool) -> dict[str, int]:
     """Make these last; return the number of the error of each that could not be, or could not be opened."""
     found: dict[str, int] = {}
     opened: dict[int, str] = {}
     try:
-        for path in paths:
-            try:  # not to wait for a pipe: a job can put anything where its log was
-                opened[os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)] = path
+        for path in (*files, *directories):
+            try:
+                opened[os.open(path, _DIRECTORY if path in directories else _FILE)] = path
             except OSError as error:
                 found[path] = error.errno or errno.EIO
-        for (fd, path), number in zip(opened.items(), _sync_fds(list(opened), at_once=at_once), strict=True):
-            if number and not (number in NO_SUCH_CALL and stat.S_ISDIR(os.fstat(fd).st_mode)):
+        for path, number in zip(opened.values(), _sync_fds(list(opened), at_once=at_once), strict=True):
+            if number and not (number in NO_SUCH_CALL and path in directories):
                 found[path] = number
     finally:
         for fd in opened:
@@ -177,9 +182,10 @@ def write_beside(
     """
     others = [other for other in others if _holds_something(other)]
     temporary = _write_temporary(path, data, sync=False, mode=FILE_MODE)
-    errors = sync_each([*others, *directories, temporary], at_once=at_once)
+    errors = sync_each([*others, temporary], directories, at_once=at_once)
     lost = [other for other in others if errors.get(other) == errno.EIO]
-    wrong = {path: number for path, number in errors.items() if path == temporary or number not in NO_FILE}
+    passed_over = {**dict.fromkeys(others, NO_FILE), **dict.fromkeys(directories, NO_DIRECTORY)}
+    wrong = {path: number for path, number in errors.items() if number not in passed_over.get(path, ())}
     if wrong:
         unlink_if_there(temporary)
         if not lost:

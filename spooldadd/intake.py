@@ -24,6 +24,8 @@ from spooldadd import bundle, forms, layout, watch, writers
 from spooldadd.claiming import signature
 from spooldadd.spec import MAX_SPEC_BYTES, Peek, has_whole_block, peek, peek_script, script_toml
 
+# What is longer is not kept while it waits, nor while others are looked at: a thousand may be in one look.
+KEPT_BYTES = 2048
 CONFLICT_MARKS = (".sync-conflict-", "(conflicted copy", "_conflict-")
 TEMPORARY_STARTS = (".", "~", "#")
 TEMPORARY_END = "~"
@@ -159,7 +161,7 @@ class Drop(NamedTuple):
     key: str
     peek: Peek
     modified_at_s: float
-    data: bytes = b""
+    data: bytes | None = None  # of a small one
 
 
 @dataclass(frozen=True)
@@ -381,7 +383,7 @@ class Intake:
 def _drop(key: str, found: Look) -> Drop:
     data = found.data or b""
     seen = peek_script(data) if forms.is_script(found.member or key) else peek(data)
-    return Drop(key, seen, found.status.st_mtime, data)
+    return Drop(key, seen, found.status.st_mtime, data if len(data) <= KEPT_BYTES else None)
 
 
 def _looks_complete(name: str, found: Look) -> bool:

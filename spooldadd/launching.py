@@ -27,7 +27,7 @@ from spooldadd import (
 )
 from spooldadd.account import Account
 from spooldadd.admission import Admission, Admitted, NotAdmitted, bind
-from spooldadd.backlog import KEPT_BYTES, Entry
+from spooldadd.backlog import Entry
 from spooldadd.bundle import Brought
 from spooldadd.config import Config
 from spooldadd.errors import ClaimLost
@@ -97,8 +97,7 @@ class Launching:
         name, queue, priority, not_before, place = drop.peek
         not_before_s = not_before.timestamp() if not_before else None
         needs = NOTHING if place is ANYWHERE or not self.fits(place) else place.needs
-        data = drop.data if len(drop.data) <= KEPT_BYTES else None
-        return Entry(drop.key, False, name, queue, priority, drop.modified_at_s, not_before_s, needs, data)
+        return Entry(drop.key, False, name, queue, priority, drop.modified_at_s, not_before_s, needs, drop.data)
 
     def peek_record(self, spec_path: str) -> Peek:
         """Return what queueing needs to know about a record's spec."""

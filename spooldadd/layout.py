@@ -149,6 +149,12 @@ def is_inbox(key: str) -> bool:
     return "/" not in key and bool(inbox_node(key))
 
 
+def is_drop(key: str) -> bool:
+    """Tell whether this may be where a drop lay, below the root: a name there or in an inbox, which leads nowhere else."""
+    inbox_name, slash, name = key.rpartition("/")
+    return name not in ("", ".", "..") and "\0" not in key and (not slash or is_inbox(inbox_name))
+
+
 def bound_nodes(entries: Iterable[str]) -> list[str]:
     """Return the nodes that alone may run a job whose record has these entries; none where any node may."""
     return sorted(node for node in map(inbox_node, entries) if node)

@@ -115,7 +115,7 @@ class Offered:
             durable.write_new(path, offer.claim_data(), sync=False)
         except OSError:
             return False  # it is written when it is made, then
-        wrong = durable.sync_each([directory, path], at_once=True)
+        wrong = durable.sync_each([path], [directory], at_once=True)
         offer.draft = "" if path in wrong else path
         return directory not in wrong
 

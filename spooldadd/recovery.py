@@ -32,6 +32,7 @@ from spooldadd.lifecycle import Policy
 from spooldadd.log import Log
 from spooldadd.strays import Strays
 from spooldadd.takeover import Lost
+from spooldadd.twins import remove_twin, remove_twin_by_lease
 
 
 class Found(Enum):
@@ -69,6 +70,7 @@ class Context:
     is_own_boot: Callable[[str], bool] = lambda _boot_id: True  # or a machine that uses our name has that one
     strays: Strays = field(default_factory=Strays)
     owners: dict[str, Owner] = field(default_factory=dict)  # of the records that we have met: it never changes
+    alone: set[str] = field(default_factory=set)  # those of others whose spec is nowhere else
     told: dict[str, str] = field(default_factory=dict)  # the trouble with single records that the log has heard of
 
     @property
@@ -87,6 +89,7 @@ def recover_all(context: Context, skip: frozenset[str] = frozenset()) -> dict[st
     for known in (context.owners, context.told):
         for name in known.keys() - set(entries):
             del known[name]
+    context.alone.intersection_update(entries)
     for entry in entries:
         if entry in skip:
             continue
@@ -137,6 +140,8 @@ def recover(context: Context, name: str) -> Found:
     if not _is_ours(context, owner):
         lost = None if owner.node == context.spool.holder.node else context.lost(owner.node)
         if lost is None:
+            if _may_have_twin(context, parsed, owner):
+                remove_twin_by_lease(context.places, parsed, context.log)
             return Found.FOREIGN
     lease = claim.take_existing(context.places, name)
     if lease is None:
@@ -180,19 +185,28 @@ def _remove_stale_notes(context: Context, entry: str) -> None:
         durable.unlink_if_there(os.path.join(context.places.locks, entry))
 
 
+def _may_have_twin(context: Context, name: names.RecordName, owner: Owner) -> bool:
+    """Tell whether another node of this machine had this record before the last boot; each is asked about once.
+
+    We would else claim its spec in the root before that node looks.
+    """
+    is_old = bool(owner.node) and owner.boot_id != context.spool.holder.boot_id
+    if not is_old or context.spool.format.kind != mark.LOCAL or str(name) in context.alone:
+        return False
+    context.alone.add(str(name))
+    return True
+
+
 def _owner(context: Context, name: names.RecordName) -> Owner:
     """Return whose this record is: as its claim says, or, before that is written, as its lock file does."""
     known = context.owners.get(str(name))
     if known is not None:
         return known
-    path, here = os.path.join(context.places.running, str(name)), context.spool.holder
-    claimed = record.read_claim(path, name.attempt)
+    claimed = record.read_claim(os.path.join(context.places.running, str(name)), name.attempt)
     if claimed is None:
         holder = claim.read_holder(context.places, str(name))
         return Owner(holder.node, holder.boot_id)
     owner = Owner(str(claimed.get("node", "")), str(claimed.get("boot_id", "")))
-    if owner.node != here.node and owner.boot_id != here.boot_id and context.spool.format.kind == mark.LOCAL:
-        _remove_twin(context, path, claimed)  # or we would claim it before that other node of this machine looks
     context.owners[str(name)] = owner
     return owner
 
@@ -268,7 +282,7 @@ def _put_right(
     if spool.spec_status(path) is None and _holds_nothing(path):
         return _remove(context, name)
     record.remove_temporaries(path)
-    _remove_twin(context, path, claimed or {})
+    remove_twin(context.places, path, claimed or {}, context.log)
     result = record.read_result(path, name.attempt)
     return None if result is None else _file_finished(context, name, result, lost)
 
@@ -287,24 +301,6 @@ def _remove(context: Context, name: names.RecordName) -> Found:
     filing.remove_lock(context.places, str(name))
     context.log.info("removed", job=name.job, attempt=name.attempt, reason="it was never claimed")
     return Found.UNCLAIMED
-
-
-def _remove_twin(context: Context, path: str, claimed: dict[str, object]) -> None:
-    """After a power cut a disk may show the spec in the root as well as in the record: one file, two names."""
-    source = claimed.get("source")
-    inside = spool.spec_status(path)
-    if not isinstance(source, str) or not source or inside is None:
-        return
-    twin = os.path.join(context.places.root, source)
-    if not durable.is_listed(twin):  # GlusterFS still shows by its name what another node has moved away
-        return
-    try:
-        outside = os.lstat(twin)
-    except OSError:
-        return
-    if (outside.st_dev, outside.st_ino) == (inside.st_dev, inside.st_ino):
-        durable.unlink_if_there(twin)
-        context.log.info("removed", job=claimed.get("job"), source=source, reason="it is the claimed spec itself")
 
 
 def _file_finished(context: Context, name: names.RecordName, result: dict[str, object], lost: Lost | None = None) -> Found:

@@ -58,6 +58,7 @@ class Cut:
     is_submission: bool = False  # before its end nothing is promised
     is_removal: bool = False  # it may be gone in the end, never half
     beside: str = ""  # another spec, which has to be in exactly one place, too
+    is_linked: bool = False  # the spool is reached by a symbolic link
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ CUTS = [
     Cut("filing-a-failure", steps.FAILS, _drops(steps.FAILS), steps.run_attempt, frozenset({FAILED})),
     Cut("waiting", steps.AGAIN, _drops(steps.AGAIN), steps.run_attempt, frozenset({WAITING})),
     Cut("whole", steps.ONCE, _drop, _whole, frozenset({DONE})),
+    Cut("whole-by-a-link", steps.ONCE, _drop, _whole, frozenset({DONE}), is_linked=True),
     Cut("go-on", steps.ONCE, _drop, _go_on, frozenset({DONE}), beside=steps.BEFORE),
     Cut("put-back", steps.ONCE, _drop, steps._put_back, frozenset({ROOT, WAITING})),
     Cut("requeue", steps.ONCE, _drop, steps._requeue, frozenset({WAITING})),
@@ -257,6 +259,9 @@ def cut_everywhere(disk: Disk, cut: Cut, how: How, tally: Counter[str]) -> list[
     disk.make()
     tempfile.tempdir = str(disk.mount)
     bench = Bench(how.durability)
+    if cut.is_linked:
+        bench.spool_path.rename(bench.root / "elsewhere")
+        bench.spool_path.symlink_to("elsewhere")
     try:
         bench.dropped = cut.spec.encode()
         cut.before(bench)

@@ -164,7 +164,7 @@ def test_a_draft_that_comes_to_nothing_is_no_claim_of_the_next_job(scene):
 
 def test_a_disk_that_loses_a_draft_has_the_claim_written_anew(scene, monkeypatch):
     def fail(fds, *, at_once):
-        return [0, errno.EIO]
+        return [errno.EIO, 0]  # the draft, and `done/`
 
     record_name = scene.offer()
     monkeypatch.setattr(together, "sync", fail)

@@ -50,17 +50,30 @@ def test_a_record_whose_lease_is_held_is_running(bench):
     os.close(claimed.lease)
 
 
+@pytest.mark.parametrize("source", ["a\0/b", "/etc/passwd", "../../x.toml", "@here/../x.toml", ".", "x/y.toml", ""])
+def test_a_source_that_a_job_wrote_into_its_claim_leads_nowhere(bench, source):
+    """One with a NUL ended the worker, and after that each one at its start."""
+    claimed = orphan(bench, *DEAD)
+    record.write_claim(claimed.path, {"job": claimed.job, "attempt": 1, "node": "here", "source": source}, sync=False)
+    assert recover(bench.context, claimed.record) is Found.LOST
+
+
 def test_a_spec_that_a_power_cut_shows_in_the_root_as_well_is_not_claimed_by_another_node_of_this_machine(bench):
     """It may have run: its claimer waits with the root until the result. Of two nodes the other one may look first."""
     claimed = orphan(bench)
     os.link(claimed.spec, bench.root / "a.toml")
+    held = claim.take_existing(bench.places, claimed.record)
     other = spool.Spool(bench.places.root, bench.spool.format, Holder("other", "after-the-cut", os.getpid(), 1))
     context = recovery.Context(other, bench.log, lambda _path: Policy())
+    assert recover(context, claimed.record) is Found.FOREIGN
+    assert os.path.exists(bench.root / "a.toml"), "somebody works on it, and may be putting it back"
+    os.close(held)
+    context.alone.clear()
     assert recover(context, claimed.record) is Found.FOREIGN
     assert not os.path.exists(bench.root / "a.toml")
     assert os.path.exists(claimed.spec)
     bench.drop("a.toml")  # of that name, but another file
-    context.owners.clear()
+    context.alone.clear()
     assert recover(context, claimed.record) is Found.FOREIGN
     assert os.path.exists(bench.root / "a.toml")
 

@@ -83,7 +83,8 @@ def test_a_log_that_is_none_any_more_keeps_no_result_waiting(tmp_path):
 def test_a_directory_that_a_drop_has_left_lasts_with_the_result_and_may_be_gone(tmp_path, alone):
     """An inbox that was removed while its job ran would else keep the result waiting for ever."""
     (tmp_path / "root").mkdir()
-    left = [str(tmp_path / "root"), str(tmp_path / "@gone")]
+    (tmp_path / "@file").touch()  # in the place of an inbox
+    left = [str(tmp_path / name) for name in ("root", "@gone", "@file")]
     assert durable.write_beside(str(tmp_path / "result"), b"done", [], directories=left, at_once=False) == []
     assert len(alone) == 3  # the one that is there, the result, and its directory
     assert (tmp_path / "result").read_bytes() == b"done"
