@@ -31,12 +31,19 @@ CAPABILITY = "needs the capability"
 def pytest_configure(config: pytest.Config) -> None:
     """Heed the signals that `nohup` or a background shell had us ignore: all that we start inherits it."""
     _pass_by_shims()
+    os.kill = _kill_one
     if not hasattr(config, "workerinput"):  # once, before there are several of us
         _forget_fake_clocks()
         compileall.compile_dir(PACKAGE, quiet=2)  # or each command does, where `PYTHONDONTWRITEBYTECODE` is set
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def _kill_one(pid: int, number: int, _real: Callable[[int, int], None] = os.kill) -> None:
+    """Refuse what means more than one process: a pid that was not noted yet ended all tests, and who had started them."""
+    assert pid > 0, pid
+    _real(pid, number)
 
 
 def _forget_fake_clocks() -> None:

@@ -22,7 +22,8 @@ def leave_orphan(node, *arguments: str, restartable: str = "false") -> str:
     node.drop("long.toml", LONG.format(restartable=restartable))
     until(lambda: any(path.read_text() for path in node.spool.glob("running/*/output.log")), "it has started")
     (path,) = node.records("running")
-    holder = claim.read_holder(layout.Layout(str(node.spool)), path.name)
+    places = layout.Layout(str(node.spool))
+    holder = until(lambda: (noted := claim.read_holder(places, path.name)).job_pid and noted, "both processes are noted")
     worker.kill()
     worker.wait()
     for pid in (holder.supervisor_pid, holder.job_pid):  # in this order, or the supervisor would file what it saw

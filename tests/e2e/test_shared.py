@@ -44,6 +44,7 @@ def run_on(node: Node, name: str, job: str, *, restartable: str = "false") -> Pa
     temporary.rename(node.spool / f"@{name}" / f"{job}.toml")
     until(lambda: any(path.read_text() for path in node.spool.glob(f"running/{job}.*/output.log")), f"{job} has started")
     (path,) = node.records("running", job)
+    until(lambda: all(pid for pid, _start in processes(node, path)), "its processes are noted: it may print before")
     return path
 
 
