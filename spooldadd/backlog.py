@@ -59,8 +59,8 @@ class Entry:
 
 
 def rank_of(entry: Entry) -> Rank:
-    """Return what entries are sorted by where no other node takes some of them: what sorts first runs first."""
-    return -entry.priority, entry.since_s, entry.key
+    """Return what entries are sorted by where no other node takes some of them."""
+    return entry.rank
 
 
 class PutOff:
@@ -109,10 +109,10 @@ class _Queue:
         return self.needy.setdefault(needs, []) if needs != NOTHING else self.plain
 
     def push(self, item: _Item, needs: Needs) -> None:
-        """Put an entry with needs where it belongs."""
+        """Put an entry where it belongs."""
         heap = self.heap(needs)
         heapq.heappush(heap, item)
-        if heap[0] is item:
+        if heap is not self.plain and heap[0] is item:
             heapq.heappush(self.fronts, (item, needs))
 
 
@@ -120,8 +120,7 @@ class _Queue:
 class Backlog:
     """All entries that wait, by queue; those whose time has not come are kept apart."""
 
-    _drops: dict[str, Entry] = field(default_factory=dict)
-    _records: dict[str, Entry] = field(default_factory=dict)
+    _entries: tuple[dict[str, Entry], dict[str, Entry]] = field(default_factory=lambda: ({}, {}))  # by `is_record`
     _ready: dict[str, _Queue] = field(default_factory=dict)
     _later: list[tuple[float, int, Entry]] = field(default_factory=list)
     _count: int = 0
@@ -129,14 +128,14 @@ class Backlog:
     is_lacking: bool = False  # the last `pop` passed over a job for which there is too little of something now
 
     def __len__(self) -> int:
-        return len(self._drops) + len(self._records)
+        return sum(map(len, self._entries))
 
     def __contains__(self, key: tuple[bool, str]) -> bool:
-        return key[1] in self._of(key[0])
+        return key[1] in self._entries[key[0]]
 
     def add(self, entry: Entry, now_s: float) -> None:
         """Add an entry, or replace the one of that key."""
-        (self._records if entry.is_record else self._drops)[entry.key] = entry
+        self._entries[entry.is_record][entry.key] = entry
         if entry.not_before_s is not None and entry.not_before_s > now_s:
             self._count += 1
             heapq.heappush(self._later, (entry.not_before_s, self._count, entry))
@@ -145,11 +144,11 @@ class Backlog:
 
     def discard(self, key: str, *, is_record: bool) -> None:
         """Forget an entry: it was claimed, here or elsewhere, or is gone."""
-        self._of(is_record).pop(key, None)
+        self._entries[is_record].pop(key, None)
 
     def keys(self, *, is_record: bool) -> set[str]:
         """Return the keys of all entries of one kind."""
-        return set(self._of(is_record))
+        return set(self._entries[is_record])
 
     def pop(self, now_s: float, is_open: Callable[[str], bool], free: Callable[[], Needs] | None = None) -> Entry | None:
         """Take out the entry that may run first among the queues that are open, or None.
@@ -161,7 +160,7 @@ class Backlog:
         entry = self._choose(is_open, free)
         if entry is not None:
             heapq.heappop(self._ready[entry.queue].heap(entry.needs))
-            del (self._records if entry.is_record else self._drops)[entry.key]
+            del self._entries[entry.is_record][entry.key]
         return entry
 
     def has_ready(self, now_s: float, is_open: Callable[[str], bool]) -> bool:
@@ -181,7 +180,7 @@ class Backlog:
 
     def entries(self) -> Iterator[Entry]:
         """Return all entries, in no order."""
-        return iter([*self._drops.values(), *self._records.values()])
+        return iter([entry for kind in self._entries for entry in kind.values()])
 
     def reorder(self) -> None:
         """Sort anew what is ready: the order has changed."""
@@ -199,9 +198,9 @@ class Backlog:
         plain: _Item | None = None
         with_needs: list[_Queue] = []
         for name, queue in self._ready.items():
-            head = self._head(queue.plain)
-            if (head is None and not (queue.fronts and self._has_needy(queue))) or not is_open(name):
+            if not self._has_any(queue) or not is_open(name):
                 continue
+            head = self._head(queue.plain)
             if head is not None and (plain is None or head < plain):
                 plain = head
             if queue.fronts:
@@ -253,9 +252,8 @@ class Backlog:
                 yield head
 
     def _has_any(self, queue: _Queue) -> bool:
-        return self._head(queue.plain) is not None or (bool(queue.fronts) and self._has_needy(queue))
-
-    def _has_needy(self, queue: _Queue) -> bool:
+        if self._head(queue.plain) is not None:
+            return True
         taken: list[tuple[_Queue, _Item, Needs]] = []
         has_any = next(self._needy(queue, taken), None) is not None
         for _, item, needs in taken:
@@ -273,22 +271,12 @@ class Backlog:
         queue = self._ready.get(entry.queue)
         if queue is None:
             queue = self._ready[entry.queue] = _Queue()
-        item = (*self.order(entry), self._count, entry)
-        if entry.needs == NOTHING:
-            heapq.heappush(queue.plain, item)
-        else:
-            queue.push(item, entry.needs)
+        queue.push((*self.order(entry), self._count, entry), entry.needs)
 
     def _head(self, heap: list[_Item]) -> _Item | None:
-        while heap:
-            entry = heap[0][-1]
-            if (self._records if entry.is_record else self._drops).get(entry.key) is entry:
-                return heap[0]
+        while heap and not self._is_current(heap[0][-1]):
             heapq.heappop(heap)
-        return None
+        return heap[0] if heap else None
 
     def _is_current(self, entry: Entry) -> bool:
-        return self._of(entry.is_record).get(entry.key) is entry
-
-    def _of(self, is_record: bool) -> dict[str, Entry]:
-        return self._records if is_record else self._drops
+        return self._entries[entry.is_record].get(entry.key) is entry

@@ -42,7 +42,7 @@ def is_temporary(name: str) -> bool:
 
 def sync_directory(path: str) -> None:
     """Make the names in this directory last. File systems that know no such call (EINVAL) need none."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(path, _DIRECTORY)
     try:
         os.fsync(fd)
     except OSError as error:
@@ -206,7 +206,8 @@ def _holds_something(path: str) -> bool:
 
 def _write_temporary(path: str, data: bytes, *, sync: bool, mode: int) -> str:
     directory, slash, name = path.rpartition("/")
-    temporary = f"{directory}{slash}{TEMPORARY}{os.getpid()}-{name}"[: len(directory) + len(slash) + 250]
+    temporary_name = f"{TEMPORARY}{os.getpid()}-{name}"[:250]
+    temporary = f"{directory}{slash}{temporary_name}"
     try:
         write_new(temporary, data, sync=sync, mode=mode)
     except FileExistsError:  # a process of our pid died here before, or NFS answers a repeated call

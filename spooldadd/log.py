@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import time
 
+from spooldadd.names import SECONDS
 from spooldadd.tomltext import quote
-from spooldadd.utc import SECONDS
 
 LEVELS = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # the numbers of syslog(3), as journald reads them
 FORMATS = ("plain", "json", "journal")

@@ -30,6 +30,7 @@ _OF_BYTE = bytes(ord(ALPHABET[byte % len(ALPHABET)]) for byte in range(256))
 _RANDOM = frozenset(ALPHABET)
 STAMP_LENGTH = len("20261121T101500Z")
 UNNAMED = "unnamed"
+MOST_SECONDS = 16
 
 
 class RecordName:
@@ -53,6 +54,23 @@ class RecordName:
 
     def __hash__(self) -> int:
         return hash(str(self))
+
+
+class _Seconds(dict[int, str]):
+    """The last few seconds since the epoch in UTC, as `2026-11-20T10:15:00`.
+
+    Most of what is named or written falls into the second of what was before, and to make the text takes as long as a line
+    of the log. Two threads at most make one twice.
+    """
+
+    def __missing__(self, second: int) -> str:
+        if len(self) >= MOST_SECONDS:
+            self.clear()
+        text = self[second] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return text
+
+
+SECONDS = _Seconds()
 
 
 def random_part() -> str:
@@ -79,17 +97,8 @@ def safe_name(text: str) -> str:
 
 def new_job_id(name: str, at_s: float, random: str) -> JobId:
     """Return the id of a job of this name that was submitted at `at_s` (seconds since the epoch)."""
-    return JobId(f"{safe_name(name)}.{_stamp(int(at_s))}.{random}")
-
-
-_stamps: list[tuple[int, str]] = [(0, "19700101T000000Z")]
-
-
-def _stamp(second: int) -> str:
-    last = _stamps[0]
-    if last[0] != second:  # of many that were dropped together, most are of one second
-        last = _stamps[0] = second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
-    return last[1]
+    stamp = SECONDS[int(at_s)].replace("-", "").replace(":", "")
+    return JobId(f"{safe_name(name)}.{stamp}Z.{random}")
 
 
 def parse_job_id(text: str) -> tuple[str, str, str] | None:

@@ -75,13 +75,13 @@ class Offer:
         self.plan.control_group = common["control_group"]
         self.draft = ""  # where its claim is written already
 
-    def claim_data(self) -> bytes:
+    def claimed_now(self) -> dict[str, object]:
         """Return what its claim says, from now on."""
         plan = self.plan
         plan.claimed_at_s = time.time()
         name = names.RecordName(names.JobId(plan.job), plan.attempt, plan.record.rpartition(".")[2])
         moments = plan.submitted_at_s, plan.claimed_at_s
-        return record.claim_data(claiming.table(self.common["claimer"], name, plan.queue, self.source, moments, {}))
+        return claiming.table(self.common["claimer"], name, plan.queue, self.source, moments, {})
 
 
 class Offered:
@@ -91,7 +91,7 @@ class Offered:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._offers: deque[tuple[dict[str, Any], tuple[Any, ...]] | Offer] = deque()
+        self._offers: deque[Offer] = deque()
         self._draft = ""  # a file that is to be removed
         self.is_open = True  # the worker is there
         self.source = ""  # what was claimed last, as it was called where it was dropped
@@ -112,7 +112,7 @@ class Offered:
         self._draft = path = f"{places.locks}/{PREFIX}{os.getpid()}{DRAFT}"
         try:
             durable.unlink_if_there(path)  # of an offer that came to nothing
-            durable.write_new(path, offer.claim_data(), sync=False)
+            durable.write_new(path, record.claim_data(offer.claimed_now()), sync=False)
         except OSError:
             return False  # it is written when it is made, then
         wrong = durable.sync_each([path], [directory], at_once=True)
@@ -148,16 +148,15 @@ class Offered:
     def _next(self) -> Offer | None:
         self._hear()
         while self._offers and self.is_open:
-            first = self._offers.popleft()
-            until = first.until if isinstance(first, Offer) else first[0]["until"]
-            if time.monotonic() < until:
-                return first if isinstance(first, Offer) else Offer(*first)
+            offer = self._offers.popleft()
+            if time.monotonic() < offer.until:
+                return offer
         return None
 
     def _hear(self) -> None:
         while data := receive_offers(self._channel):
             said = marshal.loads(data)
-            self._offers.extend((said, offer) for offer in said["offers"])
+            self._offers.extend(Offer(said, offer) for offer in said["offers"])
         self.is_open = data is not None
 
 
@@ -177,7 +176,7 @@ def _claim(places: layout.Layout, held: Held, offer: Offer) -> bool:
         if offer.draft:
             os.rename(offer.draft, f"{record_path}/{layout.CLAIM}")
         else:
-            durable.write_new(f"{record_path}/{layout.CLAIM}", offer.claim_data(), sync=False)
+            record.write_first_claim(record_path, offer.claimed_now(), sync=False)
         won = claiming.rename_in(path, target)
         if not won:
             claiming.remove_unclaimed(record_path)

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 from spooldadd import claim
 from spooldadd.ahead import Ahead, plan_ahead
@@ -44,16 +45,6 @@ class _Offers:
 
     entries: dict[str, Entry] = field(default_factory=dict)
     until: float = 0.0  # of the last ones
-
-
-class _Asked(dict[str, bool]):
-    """Which queues are open, each asked once: while a packet is filled that does not change."""
-
-    def __init__(self, is_open: Callable[[str], bool]) -> None:
-        self._is_open = is_open
-
-    def __missing__(self, queue: str) -> bool:
-        return self.setdefault(queue, self._is_open(queue))
 
 
 @dataclass
@@ -125,7 +116,7 @@ class Offering:
     def _offer(self, channel: int, count: int) -> bool:
         """Offer so many to this supervisor; return whether there may be more."""
         found: list[tuple[Entry, Ahead]] = []
-        is_open, size = _Asked(self.room.is_open).__getitem__, 0
+        is_open, size = cache(self.room.is_open), 0  # while a packet is filled, no queue is opened or closed
         while len(found) < count and size < MOST_BYTES:
             entry = self.queueing.pop(is_open, self.launching.usage.free)
             if entry is None:

@@ -145,8 +145,8 @@ def _differing(thing: object, usual: dict[str, object]) -> dict[str, object]:
     for name, usually in usual.items():
         value = getattr(thing, name)
         if isinstance(value, (Limits, Policy, Telling, Account)):
-            part = _differing(value, _USUAL_PARTS[type(value)])
-            table.update({type(value).__name__: part} if part else {})
+            if part := _differing(value, _USUAL_PARTS[type(value)]):
+                table[type(value).__name__] = part
         elif value != usually:
             table[name] = value
     return table

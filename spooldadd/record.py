@@ -14,8 +14,8 @@ import stat
 from datetime import UTC, datetime
 
 from spooldadd import durable, forms, layout, names
+from spooldadd.names import SECONDS
 from spooldadd.tomltext import Written, flat
-from spooldadd.utc import SECONDS
 
 SCHEMA = 1
 # Far above what a spec may ask for. A larger number comes from no claim of ours, and would not fit into a name.
@@ -66,8 +66,8 @@ def write_last_result(
 ) -> list[str]:
     """Do the same so that it lasts, and before it these logs, and the names in these directories: waited for together.
 
-    Return the logs of which the disk lost something. Then no result is written yet, so that its reason can say so:
-    `write_result` does the rest. Raises: OSError.
+    Return the logs of which the disk lost something. Then no result is written yet, so that its reason can say so: another
+    call without these logs does the rest. Raises: OSError.
     """
     paths = [f"{record}/{log}" for log in logs]
 

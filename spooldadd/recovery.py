@@ -70,7 +70,7 @@ class Context:
     is_own_boot: Callable[[str], bool] = lambda _boot_id: True  # or a machine that uses our name has that one
     strays: Strays = field(default_factory=Strays)
     owners: dict[str, Owner] = field(default_factory=dict)  # of the records that we have met: it never changes
-    alone: set[str] = field(default_factory=set)  # those of others whose spec is nowhere else
+    alone: set[str] = field(default_factory=set)  # those of others that were asked about a twin of their spec
     told: dict[str, str] = field(default_factory=dict)  # the trouble with single records that the log has heard of
 
     @property

@@ -63,7 +63,7 @@ class Spool:
         # it goes back. Where others look for whose it is, its claim has to last before the spec is in it.
         self._claims_last_late = marked.kind == mark.LOCAL
         # And there the supervisor makes it last, with the result, that a drop has left its place: see `claiming.make_last`.
-        self._leaves_late = marked.kind == mark.LOCAL and not marked.many_users
+        self._leaves_late = self._claims_last_late and not marked.many_users
         # Another node may have to know whether anything was started: on a shared spool that is noted before it is.
         notes_first = marked.kind == mark.SHARED and marked.durability == "power"
         self.holder = replace(holder, notes_first=1) if notes_first else holder
@@ -304,7 +304,7 @@ class Spool:
         try:
             claiming.make_last(claimed.path, with_claim=self._claims_last_late, at_once=self._is_near)
             if not self._leaves_late:
-                durable.sync_directory(self._source_directory(claimed))
+                durable.sync_directory(self._directory_of(claimed.source))
         except OSError as error:
             os.close(claimed.lease)  # recovery finds a claim that never started, and puts it back
             raise self.trouble(error) from error
@@ -312,10 +312,12 @@ class Spool:
     def source_left(self, claimed: Claim) -> str:
         """Return the directory that a drop has left where this is still to be made last, before its record is filed."""
         is_left = self.sync and self._leaves_late and claimed.attempt == 1
-        return self._source_directory(claimed) if is_left else ""
+        return self._directory_of(claimed.source) if is_left else ""
 
-    def _source_directory(self, claimed: Claim) -> str:
-        return os.path.dirname(os.path.join(self.places.root, claimed.source))
+    def _directory_of(self, source: str) -> str:
+        """Return the directory of a drop: the root, or an inbox in it, whatever a job wrote into its claim."""
+        node = layout.drop_node(source)
+        return os.path.join(self.places.root, layout.inbox(node)) if node else self.places.root
 
     def _make_source_last(self, record_name: str) -> None:
         """Make it last that a drop is not in the root any more, before its record leaves `running/`. Raises: SpoolError.
@@ -327,10 +329,8 @@ class Spool:
             return
         path = os.path.join(self.places.running, record_name)
         source = str((record.read_claim(path, 1) or {}).get("source", ""))
-        inbox = os.path.join(self.places.root, layout.inbox(layout.drop_node(source)))
-        directory = inbox if layout.drop_node(source) else self.places.root
         try:
-            durable.sync_directory(directory)
+            durable.sync_directory(self._directory_of(source))
         except FileNotFoundError:
             pass  # an inbox that is gone holds nothing
         except OSError as error:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from spooldadd import layout, recovery, spares, spool
+from spooldadd import layout, names, recovery, spares, spool
 from spooldadd.adopted import Adopted
 from spooldadd.config import Config
 from spooldadd.crew import Crew, Report
@@ -264,7 +264,7 @@ class Worker:
             self._adopted.add_record(report.record)
             self._timers.adopted = 0.0
         elif report.state == layout.WAITING:
-            entry = self._sources.waiting.add(report.record.rsplit(".", 2)[0])
+            entry = self._sources.waiting.add(names.job_of(report.record))
             if entry is not None:
                 self._queueing.add(entry)
 

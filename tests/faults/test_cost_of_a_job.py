@@ -5,6 +5,7 @@ A queue of twenty and one of fifty are served under strace; the difference, for 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from spooldadd import together
+from tests.faults import steps
+from tests.faults.bench import Bench
 from tests.support import Node
 
 FEW, MANY = 20, 50
@@ -81,3 +85,36 @@ def test_a_job_that_survives_a_power_cut_waits_six_times_for_the_disk(tmp_path):
     waits = {name: (many[name] - few[name]) / 20 for name in names}
     most = 6 if waits["io_submit"] else 8  # where the kernel takes one at a time only
     assert sum(waits.values()) < most + 0.5, waits
+
+
+def test_a_supervisor_that_goes_on_waits_four_times_for_each_job():
+    """For two jobs of one supervisor, the second of which it was offered; what is asked for together is one wait."""
+    bench = Bench()
+    bench.drop(steps.ONCE)
+    counted = bench.root / "waits"
+
+    def count() -> None:
+        step, waits = steps.go_on(bench, is_whole=True), []
+        together_for_real, alone = together.sync, os.fsync
+
+        def counting(fd):
+            waits.append(fd)
+            alone(fd)
+
+        def counting_together(fds, *, at_once):
+            waits.append(fds)
+            os.fsync = alone
+            try:
+                return together_for_real(fds, at_once=at_once)
+            finally:
+                os.fsync = counting
+
+        together.sync, os.fsync = counting_together, counting
+        step()
+        counted.write_text(str(len(waits)))
+
+    try:
+        assert bench.in_fork(count) == 0, bench.said()
+        assert int(counted.read_text()) == 2 * 4
+    finally:
+        bench.close()
