@@ -36,8 +36,8 @@ EXAMINE_AT_ONCE = 256
 # While this many are in line already, a look at new ones takes no more than a fraction of what a short job takes.
 IN_LINE, EXAMINE_MEANWHILE = 64, 8
 # While jobs are claimed this soon one after the other, the looks take no more than this part of the time: 100,000 are known
-# within half a minute of short jobs. Where long ones take all places nothing is lost by looking: then it takes two seconds.
-CLAIMS_S, EXAMINE_SHARE = 0.1, 0.1
+# within a minute of short jobs. Where long ones take all places nothing is lost by looking: then it takes two seconds.
+CLAIMS_S, EXAMINE_SHARE = 0.1, 0.05
 
 
 def settle_s_of(slowest_s: float, *, is_network: bool) -> float:
