@@ -21,6 +21,7 @@ from collections import deque
 
 from spooldadd import claiming, durable, layout, names, record
 from spooldadd.channel import receive_offers
+from spooldadd.nursery import Nursery
 from spooldadd.plan import Plan, from_table
 from spooldadd.spares import DRAFT, PREFIX
 
@@ -87,12 +88,13 @@ class Offer:
 class Offered:
     """The offers that one supervisor has, in the order in which they are to be taken."""
 
-    __slots__ = ("_channel", "_draft", "_offers", "is_last", "is_open", "signature", "source")
+    __slots__ = ("_channel", "_draft", "_nursery", "_offers", "is_last", "is_open", "signature", "source")
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._offers: deque[Offer] = deque()
         self._draft = ""  # a file that is to be removed
+        self._nursery = Nursery(may_make=True)
         self.is_open = True  # the worker is there
         self.source = ""  # what was claimed last, as it was called where it was dropped
         self.signature = (0, 0, 0)  # and what that file is told by from one that is dropped there later
@@ -129,7 +131,7 @@ class Offered:
         """
         while offer := self._next():
             self.is_last = bool(offer.draft)
-            if _claim(places, held, offer):
+            if _claim(places, held, offer, self._nursery):
                 self._draft = "" if self.is_last else self._draft
                 self.source, self.signature = offer.source, offer.signature
                 return offer.plan
@@ -160,7 +162,7 @@ class Offered:
         self.is_open = data is not None
 
 
-def _claim(places: layout.Layout, held: Held, offer: Offer) -> bool:
+def _claim(places: layout.Layout, held: Held, offer: Offer, nursery: Nursery) -> bool:
     """Claim one; False where it is no longer there as it was offered. It is still to be made last. Raises: Left."""
     path, plan = f"{places.root}/{offer.source}", offer.plan
     try:
@@ -172,7 +174,10 @@ def _claim(places: layout.Layout, held: Held, offer: Offer) -> bool:
     target = f"{record_path}/{layout.SPEC}"
     try:
         held.rename(places, plan.record, offer.common["holder"])
-        claiming.make_own(record_path, 0o777)
+        if plan.sync:
+            claiming.make_own(record_path, 0o777)
+        else:
+            nursery.make(places, record_path, 0o777)
         if offer.draft:
             os.rename(offer.draft, f"{record_path}/{layout.CLAIM}")
         else:

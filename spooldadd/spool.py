@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from spooldadd import claim, claiming, durable, filesystem, filing, layout, mark, names, origin, record
 from spooldadd.errors import ClaimLost, SpoolError, TakenBefore
+from spooldadd.nursery import Nursery
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Spool:
         self.places = layout.Layout(root, marked.id)
         self.places.is_common = marked.many_users
         self.format = marked
+        self._nursery = Nursery(may_make=False)
         self.spares: list[str] = []  # paths of lock files that supervisors have left to be used again
         # Of a drop that only this node ever claims it is enough if its claim lasts before anything starts: without a claim
         # it goes back. Where others look for whose it is, its claim has to last before the spec is in it.
@@ -102,7 +104,7 @@ class Spool:
         claimed = self._prepare(record_name, queue, submitted_at_s, source, taken)
         target = claimed.spec
         try:
-            claiming.make_own(claimed.path, 0o700 if self.format.many_users else 0o777)
+            self._make_record(claimed.path)
             self._bind(claimed.path, source)
             is_waited_for = self.sync and not self._claims_last_late
             record.write_first_claim(claimed.path, self._claim_table(claimed), sync=is_waited_for)
@@ -273,6 +275,12 @@ class Spool:
             raise self.trouble(error) from error
         spec = os.path.join(path, layout.spec_entry(source)) if source else ""
         return Claim(record_name, path, lease, queue, submitted_at_s, time.time(), source, spec, taken or {})
+
+    def _make_record(self, path: str) -> None:
+        if self.sync or not self._leaves_late:
+            claiming.make_own(path, 0o700 if self.format.many_users else 0o777)
+        else:
+            self._nursery.make(self.places, path, 0o777)
 
     def _claim_table(self, claimed: Claim) -> dict[str, object]:
         moments = claimed.submitted_at_s, claimed.claimed_at_s

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from spooldadd import filing, lifecycle, mark, offering, record, supervisor
+from spooldadd import filing, layout, lifecycle, mark, nursery, offering, record, supervisor
 from spooldadd.ahead import plan_ahead
 from spooldadd.attempt import Attempt
 from spooldadd.channel import hand_over, offer
@@ -44,6 +44,7 @@ class Scene:
     runs: frozenset[int] = frozenset({1})  # how often the job may have run in the end
     key: str = "one.toml"  # where it is dropped
     kind: str = mark.LOCAL
+    durability: str = "power"
 
     def problems(self, bench: Bench) -> list[str]:
         """What is wrong when all is over."""
@@ -114,6 +115,16 @@ def _claim(bench: Bench) -> Callable[[], object]:
     return lambda: launching.plan(launching.claim(entry), entry)
 
 
+def _in_a_nursery(begin: Callable[[Bench], Callable[[], object]]) -> Callable[[Bench], Callable[[], object]]:
+    """Do as on a disk on which records are made slowly in place."""
+
+    def begin_there(bench: Bench) -> Callable[[], object]:
+        nursery.IN_A_ROW, nursery.MAKE_AT, nursery._spread = 0, 0, lambda path: None
+        return begin(bench)
+
+    return begin_there
+
+
 def _claim_waiting(bench: Bench) -> Callable[[], object]:
     launching, entry = bench.launching(), bench.waiting_entry()
     return lambda: launching.plan(launching.claim(entry), entry)
@@ -154,6 +165,10 @@ def _recover(bench: Bench) -> Callable[[], object]:
 
 
 # -- what a crash leaves
+
+
+def _leave_nursery(bench: Bench) -> None:
+    (bench.spool_path / layout.INTERNAL / nursery.DIRECTORY / "1").mkdir(parents=True)
 
 
 def _leave_claimed(bench: Bench) -> None:
@@ -221,6 +236,8 @@ SCENES = [
     Scene("run-what-may-run-again", RESTARTABLE, run_attempt, ONLY_SUCCESS, runs=frozenset({1, 2})),
     Scene("go-on-with-what-was-offered", ONCE, go_on, frozenset({SUCCESS, LOST})),
     Scene("go-on-with-what-may-run-again", RESTARTABLE, go_on, ONLY_SUCCESS, runs=frozenset({1, 2})),
+    Scene("claim-in-a-nursery", ONCE, _in_a_nursery(_claim), ONLY_SUCCESS, _leave_nursery, durability="process"),
+    Scene("go-on-in-a-nursery", ONCE, _in_a_nursery(go_on), frozenset({SUCCESS, LOST}), durability="process"),
     Scene("refuse", INVALID, _refuse, frozenset({INVALID_OUTCOME}), runs=frozenset({0})),
     Scene("put-back", ONCE, _put_back, ONLY_SUCCESS),
     Scene("claim-from-an-inbox", ONCE, _claim, ONLY_SUCCESS, key=IN_INBOX),

@@ -52,7 +52,7 @@ def bad(verdicts: list[Verdict]) -> str:
 
 def killed_at(scene: Scene, at: int) -> Verdict:
     """Kill the step at its `at`-th call; then do as a new worker does."""
-    bench = Bench(kind=scene.kind)
+    bench = Bench(scene.durability, scene.kind)
     try:
         _prepare(scene, bench)
         call, status = _strike(bench, lambda: scene.begin(bench), Faults(at, KILL))
@@ -64,7 +64,7 @@ def killed_at(scene: Scene, at: int) -> Verdict:
 
 def failed_at(scene: Scene, at: int, error: int) -> Verdict:
     """Let the `at`-th call of the step fail once, in the process that goes on; then do as a new worker does."""
-    bench = Bench(kind=scene.kind)
+    bench = Bench(scene.durability, scene.kind)
     try:
         _prepare(scene, bench)
         call, _status = _strike(bench, lambda: scene.begin(bench), Faults(at, error))
@@ -75,7 +75,7 @@ def failed_at(scene: Scene, at: int, error: int) -> Verdict:
 
 def serving_failed_at(scene: Scene, at: int, error: int) -> Verdict:
     """Let the `at`-th call of a whole worker fail once: it has to go on by itself."""
-    bench = Bench(kind=scene.kind)
+    bench = Bench(scene.durability, scene.kind)
     try:
         _prepare(scene, bench)
 
