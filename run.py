@@ -3,6 +3,7 @@
 
 python3 run.py demo          see it work
 python3 run.py test [ARGS]   run the tests (pytest's arguments may follow)
+python3 run.py bench [ARGS]  measure how quick it is here (`bench --help`)
 python3 run.py ARGS...       the same as `spooldadd ARGS...`
 python3 run.py --dev         also install what the checks of `.ci/run` need
 """
@@ -23,6 +24,7 @@ READY = VENV / ".ready"
 OLDEST = (3, 11)
 # Each holds the ones before it: to run, to run the tests, to run all checks.
 LEVELS = ["run", "test", "dev"]
+MEASURE = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('tests.bench', run_name='__main__')"
 
 
 def call(*command):
@@ -108,11 +110,13 @@ def main(arguments):
     if arguments[:1] == ["--dev"]:
         set_up("dev")
         return
-    is_test = arguments[:1] == ["test"]
-    set_up("test" if is_test else "run")
-    if is_test:
+    what = arguments[0] if arguments else ""
+    set_up("test" if what in ("test", "bench") else "run")
+    if what == "test":
         program = [str(BIN / "python"), "-m", "pytest", *arguments[1:]]
         os.chdir(ROOT)
+    elif what == "bench":
+        program = [str(BIN / "python"), "-c", MEASURE, str(ROOT), *arguments[1:]]
     else:
         program = [str(BIN / "spooldadd"), *(arguments or ["--help"])]
     os.execv(program[0], program)

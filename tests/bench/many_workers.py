@@ -1,7 +1,5 @@
 """Many workers, one queue: jobs of `/bin/true` a second, and how many claims are lost to another worker once they began.
 
-    python -m tests.bench.many_workers [WORKERS [JOBS]]
-
 Each worker is a process of its own under a node name of its own, one job wide, on one directory of kind `shared`. The same
 jobs are run by one worker first. Every worker is let settle before the jobs are dropped, all at once, as a burst.
 """
@@ -11,21 +9,31 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from spooldadd import mark
+from tests.bench.measure import Row
 from tests.support import Node, until
 
 SPEC = 'command = ["/bin/true"]\n'
 ENVIRON = {"SPOOLDADD_INTAKE__SETTLE": "0s", "SPOOLDADD_INTAKE__SCAN_INTERVAL": "3s", "SPOOLDADD_TAKEOVER__AFTER": "30s"}
 
 
-def run(workers: int, jobs: int) -> tuple[float, float, float]:
+def rows(workers: int, jobs: int, directory: str | None) -> list[Row]:
+    """Have one worker run the jobs, then so many."""
+    (_, one_rate, _), (start_s, rate, lost) = (run(count, jobs, directory) for count in (1, workers))
+    return [
+        Row(f"{workers} workers on one spool: throughput against one worker's", rate / one_rate, "x", 1, at_least=True),
+        Row(f"{workers} workers on one spool: claims lost to another", 100 * lost, "%", 5),
+        Row(f"{workers} workers on one spool: all have started and met after", start_s, "s"),
+    ]
+
+
+def run(workers: int, jobs: int, directory: str | None) -> tuple[float, float, float]:
     """Return how long it took until all had started and met, jobs a second, and the part of claims that were lost."""
-    root = Path(tempfile.mkdtemp(prefix="spooldadd-bench-"))
+    root = Path(tempfile.mkdtemp(prefix="spooldadd-bench-", dir=directory))
     node = Node(root, environ=ENVIRON, kind=mark.SHARED, durability="process", settle=None)
     try:
         (node.spool / "paused").touch()
@@ -66,16 +74,3 @@ def start(node: Node, name: str) -> None:
             command, stderr=log, stdout=log, stdin=subprocess.DEVNULL, env=environ, start_new_session=True
         )
     node.workers.append(worker)
-
-
-def main(arguments: list[str]) -> None:
-    """Measure one worker, then many."""
-    workers, jobs = ([int(argument) for argument in arguments] + [40, 2000][len(arguments) :])[:2]
-    print(f"{'workers':>8} {'start s':>8} {'jobs/s':>8} {'lost claims':>12}")
-    for count in (1, workers):
-        start_s, rate, lost = run(count, jobs)
-        print(f"{count:8d} {start_s:8.1f} {rate:8.0f} {lost:12.1%}", flush=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
