@@ -88,13 +88,13 @@ class Offer:
 class Offered:
     """The offers that one supervisor has, in the order in which they are to be taken."""
 
-    __slots__ = ("_channel", "_draft", "_nursery", "_offers", "is_last", "is_open", "signature", "source")
+    __slots__ = ("_channel", "_draft", "_offers", "is_last", "is_open", "nursery", "signature", "source")
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._offers: deque[Offer] = deque()
         self._draft = ""  # a file that is to be removed
-        self._nursery = Nursery(may_make=True)
+        self.nursery = Nursery(may_make=True)
         self.is_open = True  # the worker is there
         self.source = ""  # what was claimed last, as it was called where it was dropped
         self.signature = (0, 0, 0)  # and what that file is told by from one that is dropped there later
@@ -131,7 +131,7 @@ class Offered:
         """
         while offer := self._next():
             self.is_last = bool(offer.draft)
-            if _claim(places, held, offer, self._nursery):
+            if _claim(places, held, offer, self.nursery):
                 self._draft = "" if self.is_last else self._draft
                 self.source, self.signature = offer.source, offer.signature
                 return offer.plan

@@ -101,6 +101,8 @@ class Spool:
         submitted_at_s = self._dropped_at_s(source)
         of_job, token = names.random_parts()
         record_name = names.RecordName(self.job_of(source, name, submitted_at_s, of_job), 1, token)
+        if self._nursery.is_slow:
+            self._nursery.look(self.places)
         claimed = self._prepare(record_name, queue, submitted_at_s, source, taken)
         target = claimed.spec
         try:

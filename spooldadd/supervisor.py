@@ -98,6 +98,9 @@ def serve(channel: socket.socket, log: Log, relief: Relief | None = None, first:
         attempt.relief = relief if relief is not None and relief.suits(attempt.plan) else None
         attempt.on_wait = reports.say
         report = attempt.run()
+        if offered.nursery.is_slow:
+            reports.say()
+            offered.nursery.look(attempt.places)  # what was offered may be void then; the worker hands us the next one
         plan = attempt.go_on(offered)
         is_over = plan is None and time.monotonic() - attempt.started > LONG_S
         going_on = attempt.going_on(plan, offered) | {"is_last": is_over}

@@ -99,6 +99,8 @@ def go_on(bench: Bench, *, is_whole: bool = False) -> Callable[[], object]:
         if is_whole:
             before.run()
         offered = Offered(theirs)
+        if offered.nursery.is_slow:
+            offered.nursery.look(before.places)
         following = before.go_on(offered)
         ours.close()
         if following is not None:
@@ -171,6 +173,13 @@ def _leave_nursery(bench: Bench) -> None:
     (bench.spool_path / layout.INTERNAL / nursery.DIRECTORY / "1").mkdir(parents=True)
 
 
+def _leave_old_nursery(bench: Bench) -> None:
+    """One in which nothing is made any more, and something is left."""
+    old = bench.spool_path / layout.INTERNAL / nursery.DIRECTORY / "1"
+    (old / "left.1.abcde").mkdir(parents=True)
+    old.chmod(0o2755)
+
+
 def _leave_claimed(bench: Bench) -> None:
     bench.in_fork(bench.claim)
 
@@ -236,8 +245,16 @@ SCENES = [
     Scene("run-what-may-run-again", RESTARTABLE, run_attempt, ONLY_SUCCESS, runs=frozenset({1, 2})),
     Scene("go-on-with-what-was-offered", ONCE, go_on, frozenset({SUCCESS, LOST})),
     Scene("go-on-with-what-may-run-again", RESTARTABLE, go_on, ONLY_SUCCESS, runs=frozenset({1, 2})),
-    Scene("claim-in-a-nursery", ONCE, _in_a_nursery(_claim), ONLY_SUCCESS, _leave_nursery, durability="process"),
+    Scene("a-claim-in-a-nursery", ONCE, _in_a_nursery(_claim), ONLY_SUCCESS, _leave_nursery, durability="process"),
     Scene("go-on-in-a-nursery", ONCE, _in_a_nursery(go_on), frozenset({SUCCESS, LOST}), durability="process"),
+    Scene(
+        "go-on-in-the-next-nursery",
+        ONCE,
+        _in_a_nursery(go_on),
+        frozenset({SUCCESS, LOST}),
+        _leave_old_nursery,
+        durability="process",
+    ),
     Scene("refuse", INVALID, _refuse, frozenset({INVALID_OUTCOME}), runs=frozenset({0})),
     Scene("put-back", ONCE, _put_back, ONLY_SUCCESS),
     Scene("claim-from-an-inbox", ONCE, _claim, ONLY_SUCCESS, key=IN_INBOX),

@@ -11,10 +11,8 @@ import pytest
 
 from spooldadd import filesystem, nursery
 from spooldadd.layout import Layout
-from spooldadd.nursery import IN_A_ROW, MAKE_AT, MOST_IN_A_ROW, Nursery
+from spooldadd.nursery import IN_A_ROW, MAKE_AT, Nursery
 
-# So many slow ones are made in place before a nursery is.
-BEFORE = sum(IN_A_ROW * 2**turn for turn in range(10) if IN_A_ROW * 2**turn <= MAKE_AT)
 # An access control list that lets a group write what is made in a directory: acl(5), `linux/posix_acl_xattr.h`.
 DEFAULT_ACL = struct.pack("<I", 2) + b"".join(
     struct.pack("<HHI", *entry) for entry in ((1, 7, 2**32 - 1), (4, 7, 2**32 - 1), (0x20, 5, 2**32 - 1))
@@ -52,6 +50,8 @@ def maker() -> Nursery:
 
 def make(where: Nursery, places: Layout, count: int, prefix: str = "job") -> None:
     for number in range(count):
+        if where.is_slow:
+            where.look(places)
         where.make(places, f"{places.running}/{prefix}-{number}", 0o777)
 
 
@@ -61,7 +61,7 @@ def nurseries(places: Layout) -> list[str]:
 
 
 def test_records_that_are_made_quickly_are_made_in_place(places, spread, quick):
-    make(maker(), places, 2 * BEFORE)
+    make(maker(), places, 2 * MAKE_AT)
     assert not spread and not nurseries(places)
 
 
@@ -74,19 +74,19 @@ def test_a_single_slow_one_is_chance(places, spread, monkeypatch):
 
 
 def test_records_that_are_made_slowly_come_from_a_nursery_and_look_the_same(places, spread, slow):
-    make(maker(), places, BEFORE)
+    make(maker(), places, MAKE_AT)
     assert not spread
-    make(maker(), places, BEFORE + 1, "other")
+    make(maker(), places, MAKE_AT + 1, "other")
     assert spread == [f"{places.internal}/{nursery.DIRECTORY}"] and nurseries(places) == ["1"]
     assert not os.listdir(f"{spread[0]}/1")
     made = [Path(places.running, name) for name in os.listdir(places.running)]
-    assert len(made) == 2 * BEFORE + 1 and not any(os.listdir(path) for path in made)
+    assert len(made) == 2 * MAKE_AT + 1 and not any(os.listdir(path) for path in made)
     assert len({(path.stat().st_mode, path.stat().st_uid, path.stat().st_gid) for path in made}) == 1
 
 
 @pytest.mark.parametrize("may_make", [True, False])
 def test_a_second_process_comes_to_the_same_nursery_soon(places, spread, slow, monkeypatch, may_make):
-    make(maker(), places, BEFORE + 1)
+    make(maker(), places, MAKE_AT + 1)
     second = Nursery(may_make=may_make)
     make(second, places, IN_A_ROW, "other")
     renamed, rename = [], os.rename
@@ -96,13 +96,14 @@ def test_a_second_process_comes_to_the_same_nursery_soon(places, spread, slow, m
 
 
 def test_a_process_that_others_wait_for_makes_no_nursery(places, spread, slow):
-    make(Nursery(may_make=False), places, 5 * BEFORE)
+    make(Nursery(may_make=False), places, 5 * MAKE_AT)
     assert not spread and not nurseries(places)
 
 
 def test_from_a_slow_nursery_one_goes_to_the_next_and_the_old_one_is_removed_with_what_was_left_there(places, spread, slow):
     where = maker()
-    make(where, places, BEFORE + 1)
+    make(where, places, MAKE_AT + 1)
+    where._again_at = 0.0
     left = Path(places.internal, nursery.DIRECTORY, "1", "job-x.1.abcde")
     left.mkdir()
     make(where, places, 2 * MAKE_AT, "more")
@@ -111,31 +112,39 @@ def test_from_a_slow_nursery_one_goes_to_the_next_and_the_old_one_is_removed_wit
 
 def test_a_nursery_that_somebody_has_removed_is_missed_by_nobody(places, spread, slow, monkeypatch):
     where = maker()
-    make(where, places, BEFORE + 1)
+    make(where, places, MAKE_AT + 1)
     Path(places.internal, nursery.DIRECTORY, "1").rmdir()
     monkeypatch.setattr(nursery, "SLOW_S", 60.0)
     make(where, places, 5, "more")
-    assert len(os.listdir(places.running)) == BEFORE + 6 and not nurseries(places)
+    assert len(os.listdir(places.running)) == MAKE_AT + 6 and not nurseries(places)
 
 
-def test_where_every_nursery_is_slow_there_are_few(places, spread, slow):
-    make(maker(), places, 3 * MOST_IN_A_ROW)
-    (number,) = nurseries(places)
-    assert int(number) <= 10
+def test_where_every_nursery_is_slow_the_time_to_make_them_is_bounded(places, spread, slow, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(nursery.time, "perf_counter", lambda: now[0])
 
+    def take_long(path: str) -> None:
+        spread.append(path)
+        now[0] += 0.3
 
-def test_where_one_was_quick_again_the_next_is_made_as_soon_as_the_first(places, spread, slow, monkeypatch):
+    monkeypatch.setattr(nursery, "_spread", take_long)
     where = maker()
-    make(where, places, 3 * BEFORE)
-    (number,) = nurseries(places)
-    monkeypatch.setattr(nursery, "SLOW_S", 60.0)
-    make(where, places, 1, "quick")
-    monkeypatch.setattr(nursery, "SLOW_S", -1.0)
-    make(where, places, BEFORE + 1, "slow")
-    assert nurseries(places) == [str(int(number) + 1)]
+    while now[0] < 200.0:
+        make(where, places, 1, str(now[0]))
+        now[0] += 0.05
+    assert 2 <= len(spread) <= 1 + 100.0 * nursery.MAKE_SHARE / 0.3
 
 
-def test_a_file_system_without_the_mark_is_asked_once(places, slow, monkeypatch):
+def test_a_process_that_may_make_none_leaves_a_slow_one(places, spread, slow, monkeypatch):
+    make(maker(), places, MAKE_AT + 1)
+    where = Nursery(may_make=False)
+    make(where, places, IN_A_ROW + 1, "joined")
+    assert where._directory
+    make(where, places, MAKE_AT - IN_A_ROW, "left")
+    assert not where._directory
+
+
+def test_a_file_system_without_the_mark_is_asked_once_a_minute_and_nothing_is_left_there(places, slow, monkeypatch):
     asked = []
 
     def refuse(path: str) -> None:
@@ -143,30 +152,75 @@ def test_a_file_system_without_the_mark_is_asked_once(places, slow, monkeypatch)
         raise OSError(95, "Operation not supported", path)
 
     monkeypatch.setattr(nursery, "_spread", refuse)
-    make(maker(), places, 2 * BEFORE)
-    assert len(asked) == 1 and not nurseries(places)
-    assert len(os.listdir(places.running)) == 2 * BEFORE
+    where = maker()
+    for turn in range(5):
+        make(where, places, 2 * MAKE_AT, f"slow-{turn}")
+        monkeypatch.setattr(nursery, "SLOW_S", 60.0)
+        make(where, places, 1, f"quick-{turn}")
+        monkeypatch.setattr(nursery, "SLOW_S", -1.0)
+    assert len(asked) == 1 and not os.listdir(places.internal)
+    assert len(os.listdir(places.running)) == 5 * (2 * MAKE_AT + 1)
+
+
+def test_what_hands_down_the_same_may_hand_it_down(places, spread, slow):
+    os.chmod(places.running, 0o2775)
+    os.chmod(places.internal, 0o2775)
+    make(maker(), places, MAKE_AT + 1)
+    assert nurseries(places) == ["1"]
+    assert all(entry.stat().st_mode & stat.S_ISGID for entry in os.scandir(places.running))
 
 
 @pytest.mark.parametrize("which", ["running", "internal"])
-def test_where_a_group_is_handed_down_records_are_made_in_place(places, spread, slow, which):
+def test_where_only_one_hands_down_its_group_records_are_made_in_place(places, spread, slow, which):
     os.chmod(getattr(places, which), 0o2775)
-    make(maker(), places, 2 * BEFORE)
-    assert not spread and not nurseries(places)
+    make(maker(), places, 2 * MAKE_AT)
+    assert not os.listdir(places.internal)
     handed = {bool(entry.stat().st_mode & stat.S_ISGID) for entry in os.scandir(places.running)}
     assert handed == {which == "running"}
 
 
 def test_where_running_hands_down_permissions_records_are_made_there(places, spread, slow):
     os.setxattr(places.running, "system.posix_acl_default", DEFAULT_ACL)
-    make(maker(), places, 2 * BEFORE)
-    assert not spread
+    make(maker(), places, 2 * MAKE_AT)
+    assert not os.listdir(places.internal)
     assert all("system.posix_acl_default" in os.listxattr(entry.path) for entry in os.scandir(places.running))
+
+
+def test_what_is_changed_in_running_holds_for_new_records(places, spread, slow, monkeypatch):
+    where = maker()
+    make(where, places, MAKE_AT + 1)
+    monkeypatch.setattr(nursery, "SLOW_S", 60.0)
+    monkeypatch.setattr(nursery, "CHECK_S", 0.0)
+    os.chmod(places.running, 0o2775)
+    make(where, places, 1, "later")
+    assert os.stat(f"{places.running}/later-0").st_mode & stat.S_ISGID
+
+
+def test_an_entry_that_is_no_nursery_keeps_nobody_from_making_one(places, spread, slow):
+    top = Path(places.internal, nursery.DIRECTORY)
+    top.mkdir()
+    for name in ("9", "007", "x"):
+        (top / name).touch()
+    make(maker(), places, MAKE_AT + 1)
+    assert (top / "10").is_dir()
+
+
+def test_what_cannot_be_renamed_is_not_left_in_the_nursery(places, spread, slow, monkeypatch):
+    where = maker()
+    make(where, places, MAKE_AT + 1)
+
+    def refuse(source: str, target: str) -> None:
+        raise OSError(18, "Invalid cross-device link", source, None, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    make(where, places, 5, "later")
+    assert nurseries(places) == ["1"] and not os.listdir(f"{places.internal}/{nursery.DIRECTORY}/1")
+    assert len(os.listdir(places.running)) == MAKE_AT + 6
 
 
 def test_a_record_that_is_there_already_is_not_replaced(places, spread, slow):
     where = maker()
-    make(where, places, BEFORE + 1)
+    make(where, places, MAKE_AT + 1)
     path = Path(places.running, "mine")
     path.mkdir()
     (path / "claim.toml").touch()
@@ -178,8 +232,9 @@ def test_a_record_that_is_there_already_is_not_replaced(places, spread, slow):
 def test_processes_that_take_the_nursery_from_each_other_lose_no_record(places, monkeypatch):
     monkeypatch.setattr(nursery, "_spread", lambda path: None)
     monkeypatch.setattr(nursery, "SLOW_S", -1.0)
-    monkeypatch.setattr(nursery, "MOST_IN_A_ROW", 1)
-    monkeypatch.setattr(nursery, "MAKE_AT", 1)
+    monkeypatch.setattr(nursery, "IN_A_ROW", 1)
+    monkeypatch.setattr(nursery, "MAKE_AT", 2)
+    monkeypatch.setattr(nursery, "MAKE_SHARE", 1.0)
     pids = []
     for child in range(4):
         pids.append(os.fork())
