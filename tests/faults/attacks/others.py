@@ -239,8 +239,8 @@ print(sorted(set(seen)))
 def processes_of_others(where: Stage) -> str:
     """another user's job is ended by a signal: `kill` of its processes"""
     running = long_job(where, "alive")
-    lock = (where.spool / ".spool" / "locks" / f"{running.name}.lock").read_text()
-    pid = int(re.search(r"job_pid = (\d+)", lock)[1])
+    lock = where.spool / ".spool" / "locks" / f"{running.name}.lock"
+    pid = int(until(lambda: re.search(r"job_pid = (\d+)", lock.read_text()), "the job's process is noted")[1])
     refused = where.attacker.is_refused(lambda: os.kill(pid, signal.SIGKILL), "kill another's job")
     where.attacker.is_refused(lambda: Path(f"/proc/{pid}/environ").read_bytes(), "read the environment of another's job")
     where.attacker.is_refused(lambda: os.listdir(where.spool / ".spool" / "locks"), "list the locks")
