@@ -42,6 +42,8 @@ AGAIN_S, CHECK_S = 60.0, 1.0
 _GET_FLAGS, _SET_FLAGS, _TOP = 0x80086601, 0x40086602, 0x00020000
 _OF_ITS_OWN = _TOP | 0x00001000 | 0x00080000 | 0x10000000  # how the directory itself is stored: index, extents, inline data
 
+_AS_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class Nursery:
     """Where one process makes its records. A process that others wait for makes no nursery, and only goes where one is."""
@@ -77,29 +79,33 @@ class Nursery:
                     self._again_at = now + (now - began) / MAKE_SHARE
         except OSError:  # no such mark on this file system, or a disk in trouble
             self._directory, self._again_at = "", began + AGAIN_S
-        self._slow = 0 if is_tried else self._slow
+        if is_tried:
+            self._slow = 0
 
     def make(self, places: Layout, path: str, mode: int) -> None:
         """Make this directory in `running/`, as `claiming.make_own` does. Raises: OSError."""
         began = time.perf_counter()
-        if not (self._directory and self._bring_up(places, path, mode)):
+        if not (self._directory and self._bring_up(places, path, mode, began)):
             claiming.make_own(path, mode)
         self._slow = self._slow + 1 if time.perf_counter() - began > SLOW_S else 0
 
-    def _bring_up(self, places: Layout, path: str, mode: int) -> bool:
-        inside, now = f"{self._directory}/{path.rpartition('/')[2]}", time.perf_counter()
+    def _bring_up(self, places: Layout, path: str, mode: int, now: float) -> bool:
+        inside = f"{self._directory}/{path.rpartition('/')[2]}"
         try:
-            if now > self._checked_at + CHECK_S:
-                self._checked_at = now
-                if not _are_alike(places.running, self._directory):
-                    raise _unlike(self._directory)
-            os.mkdir(inside, mode)
-            os.rename(inside, path)
+            if self._is_of_use(places, now):
+                os.mkdir(inside, mode)
+                os.rename(inside, path)
+                return True
         except OSError:  # mostly because another process has made the next one, and removed this
             _rmdir(inside)
-            self._bad, self._directory = self._directory, ""
-            return False
-        return True
+        self._bad, self._directory = self._directory, ""
+        return False
+
+    def _is_of_use(self, places: Layout, now: float) -> bool:
+        if now <= self._checked_at + CHECK_S:
+            return True
+        self._checked_at = now
+        return _are_alike(places.running, self._directory)
 
 
 def _numbers(top: str) -> list[int]:
@@ -118,7 +124,7 @@ def _next(places: Layout, top: str, numbers: list[int]) -> str:
         _spread(top)
         _make(path)
         if not _are_alike(places.running, path):
-            raise _unlike(path)
+            raise PermissionError(f"what is made in `{path}` would differ from what is made in `{places.running}`")
     except OSError:
         _rmdir(path)
         _rmdir(top)
@@ -162,7 +168,7 @@ def _are_alike(one: str, other: str) -> bool:
 
 def _heritage(path: str) -> tuple[int, int, int, dict[str, bytes]]:
     """Return what a directory may hand down: group, flags, access list, label. Raises: OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(path, _AS_DIRECTORY)
     try:
         status = os.fstat(fd)
         attributes = {name: os.getxattr(fd, name) for name in os.listxattr(fd)}
@@ -171,17 +177,13 @@ def _heritage(path: str) -> tuple[int, int, int, dict[str, bytes]]:
         os.close(fd)
 
 
-def _unlike(path: str) -> OSError:
-    return PermissionError(f"what is made in `{path}` would differ from what is made in `running/`")
-
-
 def _flags(fd: int) -> int:
     return int.from_bytes(fcntl.ioctl(fd, _GET_FLAGS, bytes(8))[:4], sys.byteorder)
 
 
 def _spread(path: str) -> None:
     """Have what is made in this directory spread over the disk. Raises: OSError where the file system knows no such mark."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(path, _AS_DIRECTORY)
     try:
         flags = _flags(fd)
         if not flags & _TOP:
