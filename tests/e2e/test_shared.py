@@ -53,6 +53,16 @@ def processes(node: Node, path: Path) -> list[tuple[int, int]]:
     return [(holder.supervisor_pid, holder.supervisor_start), (holder.job_pid, holder.job_start)]
 
 
+def holds_lease(pid: int, path: Path) -> bool:
+    """Tell whether this process has the lock file of this record open: a lease lives as long as any copy of it."""
+    opened = Path("/proc", str(pid), "fd")
+    while True:
+        try:
+            return any(os.readlink(fd).endswith(f"/locks/{path.name}.lock") for fd in opened.iterdir())
+        except FileNotFoundError:  # closed between the listing and the look
+            continue
+
+
 def kill_all(node: Node, worker, *paths: Path) -> None:
     """As a machine dies: the worker, the supervisors, the jobs, in an order in which nobody files anything."""
     worker.kill()
@@ -114,6 +124,7 @@ def test_a_stopped_worker_whose_supervisor_holds_the_lease_keeps_its_job(shared:
     until(lambda: proofs(shared, "b").get("a") == "shared", "b has seen the lock of a")
     path = run_on(shared, "a", "once")
     other = run_on(shared, "a", "other")
+    until(lambda: not holds_lease(worker.pid, other), "its worker has let go of the lease: a job may print before")
     os.kill(worker.pid, signal.SIGSTOP)
     try:
         for pid, _start in processes(shared, other):
