@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from spooldadd import claiming, forms, intake, names
+from spooldadd import claiming, forms, intake, looking, names
 from spooldadd.backlog import Entry
 from spooldadd.config import Config
 from spooldadd.launching import FAULTS, Launching
@@ -68,7 +68,7 @@ def plan_ahead(the_spool: Spool, config: Config, launching: Launching, entry: En
     return None if table is None else Ahead(named.record, table, claiming.signature(status), data)
 
 
-def _look(path: str, kept: bytes | None) -> intake.Look | None:
+def _look(path: str, kept: bytes | None) -> looking.Look | None:
     """Look at a drop; where its bytes are kept and may be the same still, with one system call in place of five.
 
     Whoever claims it asks for a writer and reads it again, under the claim. Raises: OSError.
@@ -79,11 +79,11 @@ def _look(path: str, kept: bytes | None) -> intake.Look | None:
         except FileNotFoundError:
             return None
         if status.st_size == len(kept):
-            return intake.Look(status, kept, None)
-    return intake.look(path)
+            return looking.Look(status, kept, None)
+    return looking.look(path)
 
 
-def _new_table(config: Config, launching: Launching, named: Named, came: tuple[intake.Look, str, Entry]) -> Table | None:
+def _new_table(config: Config, launching: Launching, named: Named, came: tuple[looking.Look, str, Entry]) -> Table | None:
     """Return the plan of bytes that were not planned ahead before; None where more goes into it than these bytes."""
     found, path, entry = came
     data = found.data or b""

@@ -14,6 +14,7 @@ from spooldadd import (
     intake,
     layout,
     lifecycle,
+    looking,
     mark,
     names,
     owning,
@@ -101,7 +102,7 @@ class Launching:
 
     def peek_record(self, spec_path: str) -> Peek:
         """Return what queueing needs to know about a record's spec."""
-        found = intake.look(spec_path)
+        found = looking.look(spec_path)
         if found is None or found.data is None:
             return peek(b"")
         return peek_script(found.data) if forms.is_script(found.member or spec_path) else peek(found.data)
@@ -183,7 +184,7 @@ class Launching:
         plan.is_shared, plan.is_far = self._spool.format.kind == mark.SHARED, self._is_far
         plan.telling = self.notices.telling(spec, plan.job)
 
-    def planned(self, claimed: spool.Claim, found: intake.Look, path: str, account: Account | None) -> tuple[Spec, Plan]:
+    def planned(self, claimed: spool.Claim, found: looking.Look, path: str, account: Account | None) -> tuple[Spec, Plan]:
         """Read and plan; what was seen before only once. Raises: InvalidSpec."""
         data = found.data or b""
         is_toml = account is None and not found.member and not forms.is_script(path)
@@ -299,12 +300,12 @@ class Launching:
             os.close(claimed.lease)
             raise ClaimLost(f"the spec of `{claimed.record}` is gone") from error
 
-    def _look(self, claimed: spool.Claim, entry: Entry, path: str) -> intake.Look:
-        found = intake.look(path)
+    def _look(self, claimed: spool.Claim, entry: Entry, path: str) -> looking.Look:
+        found = looking.look(path)
         if found is None:
             os.close(claimed.lease)
             raise ClaimLost(f"the spec of `{claimed.record}` is gone")
-        objection = self.objection(found, intake.most_bytes(path))
+        objection = self.objection(found, looking.most_bytes(path))
         if objection:
             raise Refused(f"`{self._shown(claimed)}` {objection}")
         if found.writer:
@@ -315,7 +316,7 @@ class Launching:
             raise Refused(f"`{self._shown(claimed)}` {found.fault}")
         return found
 
-    def _admitted(self, claimed: spool.Claim, found: intake.Look, queue: str) -> Admitted | None:
+    def _admitted(self, claimed: spool.Claim, found: looking.Look, queue: str) -> Admitted | None:
         """Look at the signature of the bytes that run. Raises: Refused; OSError."""
         try:
             return self.admission.admit(found.data or b"", queue, (claimed.job, claimed.path, claimed.attempt))
@@ -338,11 +339,11 @@ class Launching:
         is_local = self._spool.format.kind == mark.LOCAL and not self._is_far
         return is_local and self._owning is None and self._synced is None
 
-    def _parsed(self, claimed: spool.Claim, found: intake.Look, path: str) -> Spec:
+    def _parsed(self, claimed: spool.Claim, found: looking.Look, path: str) -> Spec:
         own_name = found.member or record.own_name(claimed.path, claimed.job, path)
         return parse_file(found.data or b"", source=self._shown(claimed, found), own_name=own_name)
 
-    def objection(self, found: intake.Look, most_bytes: int) -> str | None:
+    def objection(self, found: looking.Look, most_bytes: int) -> str | None:
         """Say why what was dropped is no spec, whatever it says; None where it may be one."""
         mode = found.status.st_mode
         if not stat.S_ISREG(mode):
@@ -359,7 +360,7 @@ class Launching:
             return f"cannot be read: {found.refusal}; are its permissions and its disk right?"
         return None
 
-    def _shown(self, claimed: spool.Claim, found: intake.Look | None = None) -> str:
+    def _shown(self, claimed: spool.Claim, found: looking.Look | None = None) -> str:
         """Return how messages call the spec: as it was dropped, and with its name in the bundle."""
         name = claimed.source or os.path.basename(layout.find_spec(claimed.path))
         return durable.printable(os.path.join(name, found.member) if found and found.member else name)
@@ -370,7 +371,7 @@ class Launching:
 
 def read_policy(spec_path: str) -> lifecycle.Policy:
     """Return what the spec at this path says about further attempts; an unreadable one says nothing."""
-    found = intake.look(spec_path)
+    found = looking.look(spec_path)
     try:
         own_name = (found.member if found else "") or os.path.basename(spec_path)
         return policy(parse_file((found.data if found else None) or b"", source=own_name, own_name=own_name))

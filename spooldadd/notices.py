@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from spooldadd import durable, intake, layout, names, notice
+from spooldadd import durable, layout, looking, names, notice
 from spooldadd.config import PREFIX, Config
 from spooldadd.log import Log
 from spooldadd.mail.places import Places, places_of
@@ -57,7 +57,7 @@ class Notices:
         """
         if not self.is_on:
             return
-        wish = wish_of_spec(self._config, intake.read_toml(layout.find_spec(path)), str(result.get("queue", "default")))
+        wish = wish_of_spec(self._config, looking.read_toml(layout.find_spec(path)), str(result.get("queue", "default")))
         telling = self._telling(wish, str(result.get("name", "")))
         if not notice.is_wanted(telling, result):
             return

@@ -19,7 +19,7 @@ import pwd
 import stat
 from collections.abc import Mapping
 
-from spooldadd import durable, filesystem, intake, layout, ownership, spool, trust, writers
+from spooldadd import durable, filesystem, layout, looking, ownership, spool, trust, writers
 from spooldadd.account import Account
 from spooldadd.config import Config
 from spooldadd.errors import ConfigError, SpoolError
@@ -118,7 +118,7 @@ class Owning:
             return None  # a link, a device, a socket: whoever reads it says so
         status = os.fstat(fd)
         try:
-            if not stat.S_ISREG(status.st_mode) or status.st_size > intake.most_bytes(path):
+            if not stat.S_ISREG(status.st_mode) or status.st_size > looking.most_bytes(path):
                 os.close(fd)
                 return None
             if status.st_uid != owner and ownership.read(os.path.dirname(path)) is None:

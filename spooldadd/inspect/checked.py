@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from spooldadd import durable, intake, layout, problems, record, template, writers
+from spooldadd import durable, layout, looking, problems, record, template, writers
 from spooldadd.inspect.job import Job
 from spooldadd.problems import Problem
 from spooldadd.spec import InvalidSpec, Spec, parse_file
@@ -15,7 +15,7 @@ from spooldadd.spec import InvalidSpec, Spec, parse_file
 class Checked:
     """What one look at a spec showed. `spec` is None where it has problems or cannot be read."""
 
-    look: intake.Look | None
+    look: looking.Look | None
     spec: Spec | None
     problems: tuple[Problem, ...]
     source: str
@@ -31,7 +31,7 @@ def check(job: Job) -> Checked:
     spec_path = job.spec_path
     own_name = layout.bare_name(os.path.basename(job.id)) if job.is_drop else record.own_name(job.path, job.id)
     source = durable.printable(job.id if job.is_drop else os.path.basename(spec_path))
-    look = intake.look(spec_path)
+    look = looking.look(spec_path)
     if look is None or look.data is None:
         return Checked(look, None, (Problem(look.fault),) if look and look.fault else (), source)
     if look.member:

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from spooldadd import intake, layout, lifecycle, names
+from spooldadd import layout, lifecycle, looking, names
 from spooldadd.inspect import tables
 from spooldadd.layout import Layout
 from spooldadd.mail.result import Result
@@ -83,7 +83,7 @@ def read(path: str, directory: str, table: dict[str, object]) -> Ended:
         attempt=attempt if isinstance(attempt, int) else 1,
         record=path,
         table=table,
-        spec=intake.read_toml(layout.find_spec(path)),
+        spec=looking.read_toml(layout.find_spec(path)),
         log=log,
         log_name=log_name,
         is_log_cut=is_cut,

@@ -10,7 +10,21 @@ import time
 import tomllib
 from pathlib import Path
 
-from spooldadd import claim, config, durable, intake, layout, mark, planning, process, record, recovery, spool, writers
+from spooldadd import (
+    claim,
+    config,
+    durable,
+    intake,
+    layout,
+    looking,
+    mark,
+    planning,
+    process,
+    record,
+    recovery,
+    spool,
+    writers,
+)
 from spooldadd.backlog import Entry
 from spooldadd.launching import Launching
 from spooldadd.log import Log
@@ -81,7 +95,7 @@ class Bench:
     def entry(self, name: str | None = None) -> Entry:
         """The dropped file as the worker's intake sees it."""
         name = name or self.key
-        found = intake.look(str(self.spool_path / name))
+        found = looking.look(str(self.spool_path / name))
         assert found is not None
         return self.launching().entry_of(intake._drop(name, found))
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from spooldadd import claim, config, intake, layout, mark, names, nodes, proof, record, recovery, retention
+from spooldadd import claim, config, layout, looking, mark, names, nodes, proof, record, recovery, retention
 from spooldadd.config.models import Config
 from spooldadd.errors import ConfigError, SpoolError
 from spooldadd.inspect import jobs, tables
@@ -205,7 +205,7 @@ def read_names(_place: Place, data: bytes, _more: bytes) -> None:
         parsed = names.parse_record_name(part)
         assert parsed is None or str(parsed).endswith(parsed.token)
         names.parse_job_id(part), names.job_name(part), layout.inbox_node(part), layout.bare_name(part)
-        names.source_job_id(part, ".toml"), names.safe_name(part), intake.most_bytes(part)
+        names.source_job_id(part, ".toml"), names.safe_name(part), looking.most_bytes(part)
 
 
 READERS: dict[str, Callable[[Place, bytes, bytes], None]] = {

@@ -8,7 +8,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from spooldadd import intake, plan
+from spooldadd import intake, looking, plan
 from spooldadd.ahead import plan_ahead
 from spooldadd.config import Config
 from spooldadd.launching import Launching
@@ -32,7 +32,7 @@ class Node:
 
     def entry(self, text: str):
         path = self.bench.drop("a.toml", text)
-        found = intake.look(str(path))
+        found = looking.look(str(path))
         assert found is not None
         return self.launching.entry_of(intake._drop("a.toml", found))
 
@@ -96,7 +96,7 @@ def plan_of(node: Node, entry):
 
 def test_a_drop_whose_bytes_are_kept_is_not_opened_again(node, monkeypatch):
     entry = node.entry('command = ["true"]\n')
-    monkeypatch.setattr(intake, "look", None)  # whoever calls it fails
+    monkeypatch.setattr(looking, "look", None)  # whoever calls it fails
     assert plan_of(node, entry).data == b'command = ["true"]\n'
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spooldadd import bundle, intake
+from spooldadd import bundle, looking
 from spooldadd.environment.bundles import unpacked
 from spooldadd.environment.plan import Plan
 from spooldadd.errors import BuildError
@@ -183,14 +183,14 @@ def test_a_damaged_tar_is_refused_and_nothing_else_happens(noise, at):
 def test_workers_and_readers_see_the_same_spec_in_it(tmp_path):
     for name, data in (("t.tar", packed(("spec.toml", SPEC))), ("s.tar.held", packed(("x.py", SCRIPT)))):
         (tmp_path / name).write_bytes(data)
-        look = intake.look(str(tmp_path / name))
+        look = looking.look(str(tmp_path / name))
         assert look.member in ("spec.toml", "x.py")
         assert peeking.peek(str(tmp_path / name)).queue == "etl"
 
 
 def test_a_cut_bundle_is_looked_at_and_called_cut(tmp_path):
     (tmp_path / "t.tar").write_bytes(packed(("spec.toml", SPEC), ("d", b"x" * 9000))[:3000])
-    look = intake.look(str(tmp_path / "t.tar"))
+    look = looking.look(str(tmp_path / "t.tar"))
     assert "is cut" in look.fault
     assert look.data == SPEC
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooldadd import intake, writers
-from spooldadd.intake import CLOSE_GRACE_S, Intake, Rule, is_candidate, is_conflict_copy, is_unexpected, look
+from spooldadd.intake import CLOSE_GRACE_S, Intake, Rule, is_candidate, is_conflict_copy, is_unexpected
+from spooldadd.looking import look
 from spooldadd.watch import CLOSED, CREATED, MOVED, Hint
 
 SPEC = 'command = ["true"]\n'
