@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from spooldadd import forms, layout, watch
 from spooldadd.claiming import signature
+from spooldadd.fresh import ALL_OURS, Aside, Fresh, Parts
 from spooldadd.looking import Look, look, looks_complete
 from spooldadd.spec import Peek, peek, peek_script
 
@@ -91,7 +92,7 @@ class Intake:
     Drops are told from outside by their keys: the file's name, in an inbox behind that of the inbox.
     """
 
-    def __init__(self, root: str, rule: Rule, inbox: str = "") -> None:
+    def __init__(self, root: str, rule: Rule, inbox: str = "", parts: Parts = ALL_OURS) -> None:
         self._root = os.path.join(root, inbox, "")
         self._prefix = f"{inbox}/" if inbox else ""
         self._settle_s = rule.settle_s
@@ -99,7 +100,7 @@ class Intake:
         self._is_local = rule.is_local
         self._unsettled: dict[str, _Unsettled] = {}
         self._times: list[tuple[float, str]] = []  # when each of them can be quiet, as a heap; those of before are stale
-        self._fresh: list[str] = []
+        self._fresh = Fresh(parts)
         self._quiet: dict[str, int] = {}  # handed out, and the marks that they had then
         self._lost: list[str] = []  # of those: what went without being claimed by us
         self._again: list[str] = []
@@ -107,8 +108,8 @@ class Intake:
         self.unexpected: Set[str] = frozenset()
         self.no_specs: set[str] = set()  # Python files without inline metadata: quiet, and nobody's business
 
-    def scan(self) -> None:
-        """List the directory: forget what is gone, and put what is new in line for `examine`.
+    def scan(self, now: float) -> None:
+        """List the directory: forget what is gone, and put what is new in line for `examine`, or aside.
 
         Linear in the names, but for those that are known by calls that Python makes for all of them at once: 0.05 s for
         100,000. Raises: OSError where it cannot be listed.
@@ -119,12 +120,12 @@ class Intake:
         for name in [name for name in self._unsettled if name not in new]:
             del self._unsettled[name]
         self._look_again()
-        self._fresh = [name for name in self._fresh if name in new]
-        new.difference_update(self._quiet, self._unsettled, self._fresh)
+        self._fresh.keep(new)
+        new.difference_update(self._quiet, self._unsettled, *self._fresh.known)
         candidates = [name for name in new if is_candidate(name, self._suffixes)]
         new.difference_update(candidates)
         self._note_others(new)
-        self._fresh += candidates  # looked at from the end: what has come since the last scan before what was in line
+        self._fresh.add(candidates, now)
 
     def _note_others(self, names: set[str]) -> None:
         """Take note of what is no spec's name."""
@@ -133,20 +134,49 @@ class Intake:
         self.conflicts, self.unexpected = map(self._keys, (conflicts, unexpected))
 
     def examine(self, now: float, wall_s: float, most: int) -> list[Drop]:
-        """Look at no more than `most` of the new files; return those that are quiet already."""
-        chunk = self._fresh[-most:]
-        del self._fresh[-most:]  # from the end: to copy the rest each time would cost the more, the longer the queue is
-        drops = [self._check(name, now, wall_s) for name in reversed(chunk) if name not in self._quiet]
+        """Look at no more than `most` of the new files that are ours; return those that are quiet already."""
+        drops = [self._check(name, now, wall_s) for name in self._fresh.take(most) if name not in self._quiet]
         return [drop for drop in drops if drop is not None]
+
+    def examine_others(
+        self, now: float, wall_s: float, most: int, leave_s: float, *, newest: int
+    ) -> tuple[list[Drop], list[Drop]]:
+        """Look at no more than `most` of what is other nodes' part: some of the newest, the rest in our own order.
+
+        Returns those that are quiet and were left to their node for this time already, and those that were not.
+        """
+        left: list[Drop] = []
+        others: list[Drop] = []
+        for name, aside in self._fresh.take_others(now, most, leave_s, newest=newest):
+            drop = self._check(name, now, wall_s, aside) if name not in self._quiet else None
+            if drop is not None:
+                (left if aside.seen_at + leave_s <= now else others).append(drop)
+        return left, others
 
     @property
     def has_fresh(self) -> bool:
         """Tell whether `examine` has something left to look at."""
-        return bool(self._fresh)
+        return self._fresh.has_ours
 
-    def hint(self, hint: watch.Hint, now: float) -> Drop | None:
-        """Take notice of an event; return the drop if it makes one quiet."""
+    @property
+    def aside(self) -> int:
+        """How many names are put aside for `examine_others`."""
+        return self._fresh.aside
+
+    def others_at(self, leave_s: float) -> float:
+        """Return when `examine_others` may find something, by the monotonic clock; infinitely late where it will not."""
+        return self._fresh.others_at(leave_s)
+
+    def share_out(self, now: float) -> None:
+        """Other nodes serve than before: part anew what nobody here has looked at."""
+        self._fresh.share_out(now)
+
+    def hint(self, hint: watch.Hint, now: float, wall_s: float) -> Drop | None:
+        """Take notice of an event; return the drop if it makes one quiet. What is another node's part is put aside."""
         if not is_candidate(hint.name, self._suffixes) or not self._is_news(hint.name):
+            return None
+        if hint.name not in self._unsettled and not self._fresh.is_ours(hint.name):
+            self._fresh.put_aside(hint.name, now, None if hint.kind == watch.CREATED else wall_s)
             return None
         found = look(self._root + hint.name)
         if found is None:
@@ -185,7 +215,8 @@ class Intake:
     def forget_all(self) -> None:
         """Nothing here is ours to claim any more."""
         self._lost += self._quiet
-        self._quiet, self._unsettled, self._fresh, self._times = {}, {}, [], []
+        self._quiet, self._unsettled, self._times = {}, {}, []
+        self._fresh.clear()
 
     def knows(self, key: str) -> bool:
         """Tell whether a drop of this key was handed out and not forgotten since."""
@@ -244,14 +275,14 @@ class Intake:
         self._lose(name)
         return True
 
-    def _check(self, name: str, now: float, wall_s: float | None) -> Drop | None:
+    def _check(self, name: str, now: float, wall_s: float | None, aside: Aside | None = None) -> Drop | None:
         found = look(self._root + name)
         if found is None:
             self._unsettled.pop(name, None)
             return None
         entry, seen = self._unsettled.get(name), _mark(found.status)
         if entry is None or entry.mark != seen:
-            if self._stood_still(found, wall_s):
+            if self._stood_still(found, wall_s) or _is_as_announced(name, found, aside):
                 self._unsettled.pop(name, None)
                 return self._hand_out(name, found, seen)
             self._wait(name, seen, now + self._settle_s)
@@ -283,6 +314,13 @@ class Intake:
         if wall_s is None or not self._is_local or found.writer is not False:
             return False
         return found.status.st_size > 0 and found.status.st_ctime + self._settle_s <= wall_s
+
+
+def _is_as_announced(name: str, found: Look, aside: Aside | None) -> bool:
+    """Tell whether a file that was put aside when it was complete is still what it was then."""
+    if aside is None or aside.complete_s is None or found.status.st_ctime > aside.complete_s:
+        return False
+    return looks_complete(name, found)
 
 
 def _drop(key: str, found: Look) -> Drop:

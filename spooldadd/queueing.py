@@ -29,14 +29,28 @@ class Queueing:
     def __len__(self) -> int:
         return len(self.backlog) + self._sharing.spread.kept_back
 
+    def examine(self, now: float) -> None:
+        """Look at what is new, and queue what may run; queue what was put off or left to others until now."""
+        self.take_in(self._sources.examine(now, len(self.backlog)), now)
+        left, others = self._sources.examine_others(now)
+        self.take_in(others, now)
+        self._let_go_of_bytes(left)
+        self._queue(left, now)
+        self._let_due_in(now)
+
     def take_in(self, entries: list[Entry], now: float) -> None:
         """Queue what was found: at once what is ours to take, in a moment what another node may want first."""
-        if not entries:
-            return
+        if entries:
+            self._let_go_of_bytes(entries)
+            self._queue(self._sharing.sift(entries, self._sources, now), now)
+
+    def _let_go_of_bytes(self, entries: list[Entry]) -> None:
         for entry in entries[max(0, FEW - len(self)) :]:
             entry.data = None
+
+    def _queue(self, entries: list[Entry], now: float) -> None:
         now_s = time.time()
-        for entry in self._sharing.sift(entries, self._sources, now):
+        for entry in entries:
             until = self._faltering.until(entry.key)
             if until > now:
                 self._put_off.add(entry, until)
@@ -52,8 +66,8 @@ class Queueing:
         """Keep an entry that could not be claimed until then."""
         self._put_off.add(entry, until)
 
-    def let_due_in(self, now: float) -> None:
-        """Queue what was put off or left to others until now. What others have claimed meanwhile is no loss: it is gone."""
+    def _let_due_in(self, now: float) -> None:
+        """What others have claimed meanwhile is no loss: it is gone."""
         for entry in [*self._put_off.due(now), *self._sharing.spread.ripe(now)]:
             self.add(entry)
 
@@ -68,9 +82,9 @@ class Queueing:
         """Take out what may run first, or None; None too where we have to scan before we touch the part of another node."""
         entry = self.backlog.pop(time.time(), is_open, free)
         if entry is None:
-            self._sources.listen_again()
+            self._sources.look_further()
             return None
-        if self._sharing.is_stale(entry):
+        if self._sharing.is_stale(entry, self._sources):
             self.add(entry)
             self._sources.scan_at = 0.0
             return None

@@ -7,7 +7,6 @@ If we die here: nothing is held here that is not seen anew.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,12 +24,6 @@ from spooldadd.spreading import Spread
 
 # So that the others know us soon, the first beats come faster.
 EARLY_BEATS, EARLY = 5, 5
-# How long an entry of another node is left to it: where events work it hears of it at once, else with its next scan.
-LEAVE_S = 0.5
-# What others have claimed is in our list until we look again. Before their part is touched, the list is no older than this.
-FRESH_S = 0.05
-# A look at the spool takes at most this part of the time.
-SCAN_SHARE = 0.05
 
 
 class Sharing:
@@ -45,7 +38,6 @@ class Sharing:
         self._identity = Identity(places, the_spool.holder, log)
         self._answering = Answering(places, own, log)
         self._early_beats = EARLY_BEATS if self.rule.is_shared else 0
-        self._scanned_at, self._scan_took_s = 0.0, 0.0
         self.spread = Spread(own)
 
     def context(self, context: recovery.Context) -> recovery.Context:
@@ -78,7 +70,7 @@ class Sharing:
             return self.rule.beat_s / EARLY
         return self.rule.beat_s
 
-    def look(self, now: float, backlog: Backlog, *, takes_jobs: bool) -> bool:
+    def look(self, now: float, backlog: Backlog, sources: Sources, *, takes_jobs: bool) -> bool:
         """Look at the other nodes, and reckon anew who takes what; return whether one has been lost. Raises: OSError."""
         if not self.rule.is_shared:
             return False
@@ -86,6 +78,8 @@ class Sharing:
         self._takeover.peers.look(now, self.rule.beat_s)
         members = peers.living_names(self._takeover.peers.living())
         is_news = self.spread.meet([*members, (self._own, self._jobs)] if takes_jobs else members)
+        if is_news:
+            sources.share_out(now)
         if is_news or not self.spread.is_alone:
             self.spread.age(backlog.entries(), now)
             backlog.order = rank_of if self.spread.is_alone else self.spread.order
@@ -98,18 +92,8 @@ class Sharing:
         """Return what may be taken now; what belongs to others is kept back for a moment."""
         if self.spread.is_alone:
             return entries
-        return self.spread.sift(entries, now, LEAVE_S if sources.is_watching else LEAVE_S + sources.scan_s)
+        return self.spread.sift(entries, now, sources.leave_s)
 
-    def scanned(self, began: float) -> None:
-        """Our list is as of this time."""
-        self._scanned_at, self._scan_took_s = began, time.monotonic() - began
-
-    def lost_claim(self) -> None:
-        """Another node was there before us: our list is old."""
-        self._scanned_at = -math.inf
-
-    def is_stale(self, entry: Entry) -> bool:
+    def is_stale(self, entry: Entry, sources: Sources) -> bool:
         """Tell whether to look again before this entry is claimed: it is another node's part, and our list is old."""
-        if self.spread.is_alone or self.spread.is_mine(entry):
-            return False
-        return time.monotonic() - self._scanned_at > max(FRESH_S, self._scan_took_s / SCAN_SHARE)
+        return not self.spread.is_alone and not self.spread.is_mine(entry) and sources.is_list_old

@@ -9,11 +9,13 @@ import time
 from spooldadd import filesystem, forms, intake, layout, proof
 from spooldadd.backlog import Entry
 from spooldadd.config import Config
+from spooldadd.fresh import Parts
 from spooldadd.inbox import Inbox
 from spooldadd.intake import Intake
 from spooldadd.launching import Launching
 from spooldadd.layout import Layout
 from spooldadd.log import Log
+from spooldadd.spreading import Spread
 from spooldadd.waiting import WaitingRecords
 from spooldadd.watch import Watch
 
@@ -21,9 +23,13 @@ from spooldadd.watch import Watch
 BUSY_SCAN_S = 2.0
 # A scan never takes more than this part of the time.
 SCAN_SHARE = 0.05
+# What others have claimed is in our list until we look again. Before their part is touched, the list is no older than this.
+FRESH_S = 0.05
 # Events are hints: what they missed is found within this time. On a network file system there are none from others.
 QUIET_SCAN_S, NETWORK_SCAN_S = 30.0, 3.0
 SETTLE_S, NETWORK_SETTLE_S = 2.0, 5.0
+# How long what is another node's part is left to it before we look at it or take it.
+LEAVE_S = 0.5
 # A file that another node still writes seems to stand still for as long as its growth is not seen here: half as much more.
 UNSEEN_SHARE, MOST_SETTLE_S = 1.5, 60.0
 # Above what a time service corrects at once while it slews, below what a person notices in a retry.
@@ -38,6 +44,11 @@ IN_LINE, EXAMINE_MEANWHILE = 64, 8
 # While jobs are claimed this soon one after the other, the looks take no more than this part of the time: 100,000 are known
 # within a minute of short jobs. Where long ones take all places nothing is lost by looking: then it takes two seconds.
 CLAIMS_S, EXAMINE_SHARE = 0.1, 0.05
+# How much of the time all nodes together spend on looks at what is the part of another, while they have something else to
+# run. So urgent ones are found and nothing is left lying, and one server is not asked forty times for each job.
+OTHERS_SHARE = 0.05
+# How many of those are looked at when there is nothing else: more than one, because the first may not be the most urgent.
+OTHERS_AT_ONCE = 64
 
 
 def settle_s_of(slowest_s: float, *, is_network: bool) -> float:
@@ -50,11 +61,18 @@ class Sources:
     """Follows the root, our inbox and `waiting/` of one spool. The selector gets each watch, as its own data."""
 
     def __init__(
-        self, places: Layout, config: Config, launching: Launching, selector: selectors.BaseSelector, log: Log
+        self,
+        places: Layout,
+        config: Config,
+        launching: Launching,
+        spread: Spread,
+        selector: selectors.BaseSelector,
+        log: Log,
     ) -> None:
         self._places = places
         self._config = config
         self._launching = launching
+        self._spread = spread
         self._selector = selector
         self._log = log
         is_network = filesystem.is_network(filesystem.kind(places.root))
@@ -65,13 +83,16 @@ class Sources:
         rule = intake.Rule(self.settle_s, config.intake.suffixes, is_local=not is_network)
         self._inbox = Inbox(places, config.node, launching.trust, log)
         self._is_inbox_ready = True
-        self._intakes = (Intake(places.root, rule), Intake(places.root, rule, self._inbox.name))
+        root = Intake(places.root, rule, parts=Parts(spread.is_part_of_ours, spread.chance))
+        self._intakes = (root, Intake(places.root, rule, self._inbox.name))
         self.waiting = WaitingRecords(places, launching.peek_record, launching.may_run)
         self._drop_watches = {Watch(places.root): self._intakes[0], Watch(self._inbox.path): self._intakes[1]}
         self._waiting_watch = Watch(places.waiting)
         self._noticed: set[str] = set()
-        self._claimed_at = self._examine_at = 0.0
+        self._claimed_at = self._examine_at = self._others_at = 0.0
+        self._is_idle = False  # there was nothing that could be run, and nothing was claimed since
         self.scan_at = 0.0  # by the monotonic clock; set to 0 to scan at once
+        self._list_is_old_at = 0.0
         self.pause_was_touched = False
         self._clock_offset_s = time.time() - time.monotonic()
 
@@ -84,7 +105,7 @@ class Sources:
         self._look_after_watches(is_wanted=not has_backlog)
         for found in self._intakes:
             if self._is_inbox_ready or found is self._intakes[0]:
-                found.scan()
+                found.scan(now)
             else:
                 found.forget_all()
         entries = self.waiting.scan()
@@ -93,6 +114,7 @@ class Sources:
         took_s = time.monotonic() - now
         interval_s = self.scan_s if self.is_watching else min(self.scan_s, BUSY_SCAN_S)
         self.scan_at = now + max(interval_s, took_s / SCAN_SHARE)
+        self._list_is_old_at = now + max(FRESH_S, took_s / SCAN_SHARE)
         return entries
 
     def examine(self, now: float, in_line: int = 0) -> list[Entry]:
@@ -112,6 +134,31 @@ class Sources:
         self._examine_at = began + (time.monotonic() - began) / EXAMINE_SHARE if is_busy else 0.0
         return self._entries(drops)
 
+    def examine_others(self, now: float) -> tuple[list[Entry], list[Entry]]:
+        """Look at some of what is other nodes' part: at many where we have nothing to run, else at few, now and then.
+
+        Returns those that were left to their node for this time already, and those that were not.
+        """
+        root, leave_s = self._intakes[0], self.leave_s
+        if not root.aside or now < self._next_others_at:
+            return [], []
+        began = time.monotonic()
+        most, newest = (OTHERS_AT_ONCE, 0) if self._is_idle else (EXAMINE_MEANWHILE, EXAMINE_MEANWHILE // 2)
+        left, others = root.examine_others(now, time.time(), most, leave_s, newest=newest)
+        if not self._is_idle:
+            self._others_at = began + (time.monotonic() - began) * self._spread.count / OTHERS_SHARE
+        return self._entries(left), self._entries(others)
+
+    @property
+    def leave_s(self) -> float:
+        """How long what is another node's part is left to it: it hears of it by an event, or with its next scan."""
+        return LEAVE_S if self.is_watching else LEAVE_S + self.scan_s
+
+    def share_out(self, now: float) -> None:
+        """Other nodes serve than before."""
+        self._intakes[0].share_out(now)
+        self._others_at = 0.0
+
     def _examine(self, now: float, wall_s: float, most: int) -> list[intake.Drop]:
         drops = []
         for found in self._intakes:
@@ -121,7 +168,7 @@ class Sources:
 
     def heed(self, watch: Watch) -> list[Entry]:
         """Take the hints of a watch that became readable; return the drops that they make quiet. Raises: OSError."""
-        now = time.monotonic()
+        now, wall_s = time.monotonic(), time.time()
         hints = watch.read()
         if watch is self._waiting_watch or watch.trouble(os.stat(watch.path)):
             self.scan_at = 0.0
@@ -132,7 +179,7 @@ class Sources:
             if hint.name == layout.WAKE:
                 self.scan_at = 0.0
             self.pause_was_touched |= hint.name.startswith(layout.PAUSED)
-            drop = self._drop_watches[watch].hint(hint, now)
+            drop = self._drop_watches[watch].hint(hint, now, wall_s)
             if drop is not None:
                 drops.append(drop)
         return self._entries(drops)
@@ -148,7 +195,7 @@ class Sources:
 
     def forget(self, entry: Entry) -> None:
         """This entry was claimed, here or elsewhere."""
-        self._claimed_at = time.monotonic()
+        self._note_claim()
         if entry.is_record:
             self.waiting.forget(entry.key)
         else:
@@ -156,7 +203,7 @@ class Sources:
 
     def forget_drop(self, key: str, claimed: intake.Signature) -> bool:
         """This drop was claimed, a moment ago; return whether no other of that name was handed out meanwhile."""
-        self._claimed_at = time.monotonic()
+        self._note_claim()
         return self._intake_of(key).forget(key, claimed)
 
     def doubt(self, entry: Entry, now: float) -> None:
@@ -171,10 +218,27 @@ class Sources:
         """Return the keys of the drops that were handed out and are gone since, or are no longer what they were."""
         return [key for found in self._intakes for key in found.take_lost()]
 
-    def listen_again(self) -> None:
-        """The backlog is gone: from here on events are worth more than they cost."""
+    def look_further(self) -> None:
+        """There is nothing to run: from here on events, and looks at what is others' part, are worth more than they cost."""
+        self._is_idle, self._others_at = True, 0.0
+        if self._intakes[0].others_at(self.leave_s) <= time.monotonic() and self.is_list_old:
+            self.scan_at = 0.0  # most of it is gone by now: a listing tells that with one call
         if self.events_work and not self.is_watching:
             self.scan_at = 0.0
+
+    @property
+    def aside(self) -> int:
+        """How many names are known that nobody here has looked at, because they are other nodes' part."""
+        return self._intakes[0].aside
+
+    @property
+    def is_list_old(self) -> bool:
+        """Tell whether other nodes may have claimed much since the last scan."""
+        return time.monotonic() > self._list_is_old_at
+
+    def distrust_list(self) -> None:
+        """Another node has claimed what we had in our list."""
+        self._list_is_old_at = 0.0
 
     def stop_watching(self) -> None:
         """Ask for no more events."""
@@ -189,7 +253,7 @@ class Sources:
     @property
     def is_settled(self) -> bool:
         """Tell whether nothing that was seen has still to be looked at or to settle."""
-        return not self._has_fresh and not any(found.unsettled for found in self._intakes)
+        return not self._has_fresh and not any(found.aside or found.unsettled for found in self._intakes)
 
     @property
     def _has_fresh(self) -> bool:
@@ -199,11 +263,19 @@ class Sources:
     def next_at(self) -> float:
         """When, by the monotonic clock, there is something to do here without an event."""
         times = [0.0 if found.has_fresh else found.next_at for found in self._intakes]
-        return min([self.scan_at, *(max(at, self._examine_at) for at in times if at is not None)])
+        times_after = [max(at, self._examine_at) for at in times if at is not None]
+        return min(self.scan_at, self._next_others_at, *times_after)
+
+    @property
+    def _next_others_at(self) -> float:
+        return max(self._others_at, self._intakes[0].others_at(self.leave_s))
 
     @property
     def _watches(self) -> tuple[Watch, ...]:
         return (*self._drop_watches, self._waiting_watch)
+
+    def _note_claim(self) -> None:
+        self._claimed_at, self._is_idle = time.monotonic(), False
 
     def _entries(self, drops: list[intake.Drop]) -> list[Entry]:
         """Return those that this node may run. The others stay where they are, for whoever may."""

@@ -50,11 +50,24 @@ class Spread:
         """Tell whether no other node serves."""
         return len(self._members) < 2
 
+    @property
+    def count(self) -> int:
+        """How many nodes serve."""
+        return max(1, len(self._members))
+
+    def is_part_of_ours(self, key: str) -> bool:
+        """Tell whether what is called so belongs to us."""
+        return self.is_alone or self._node_of(key) == self._own
+
+    def chance(self, key: str) -> float:
+        """Return a number in [0, 1) by which we take what belongs to others: for each node another, the same each time."""
+        return _chance(self._own, key)
+
     def is_mine(self, entry: Entry) -> bool:
         """Tell whether this entry is ours to take first."""
         if self.is_alone or (not entry.is_record and layout.drop_node(entry.key)):  # we see no inbox but our own
             return True
-        return self._node_of(entry.key) == self._own or self._is_overdue(entry)
+        return self.is_part_of_ours(entry.key) or self._is_overdue(entry)
 
     def order(self, entry: Entry) -> Rank:
         """Return what the backlog sorts by."""

@@ -65,7 +65,7 @@ class Starting:
             self._start(entry)
         except ClaimLost as error:
             self.sources.forget(entry)
-            self.sharing.lost_claim()
+            self.sources.distrust_list()
             if not isinstance(error, TakenBefore):  # our list was old: that cost a look
                 self.log.debug("claim-lost", job=entry.key, reason=str(error))
         except NoRoom:

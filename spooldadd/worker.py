@@ -81,7 +81,8 @@ class Worker:
         self._context = self._sharing.context(self._launching.recovery)
         self._adopted = Adopted(self._context, log)
         self._room = Room(the_spool.places, settings.jobs, config.queues, self._adopted, log)
-        self._sources = Sources(the_spool.places, config, self._launching, self._selector, log)
+        spread = self._sharing.spread
+        self._sources = Sources(the_spool.places, config, self._launching, spread, self._selector, log)
         self._faltering = Faltering(log)
         self._queueing = Queueing(self._sources, self._sharing, self._faltering)
         offering_to = (self._crew, self._launching, self._queueing, self._sources, self._sharing, self._room)
@@ -113,7 +114,7 @@ class Worker:
 
     @property
     def _waiting(self) -> int:
-        return len(self._queueing) + len(self._offering)
+        return len(self._queueing) + len(self._offering) + self._sources.aside
 
     @property
     def summary(self) -> str:
@@ -171,8 +172,7 @@ class Worker:
         if now >= self._timers.housekeeping:
             self._timers.housekeeping = now + HOUSEKEEPING_S
             self._keep_house()
-        self._queueing.take_in(self._sources.examine(now, len(self._queueing.backlog)), now)
-        self._queueing.let_due_in(now)
+        self._queueing.examine(now)
         self._offering.void(now)
         self._end_trouble()
         if now >= self._timers.beat:
@@ -205,7 +205,6 @@ class Worker:
     def _scan(self, now: float) -> None:
         """Find what is new, and forget what is gone."""
         entries = self._sources.scan(now, has_backlog=self._has_backlog())
-        self._sharing.scanned(now)
         self._queueing.take_in(entries, now)
         self._queueing.forget_gone()
         if self.settings.at_scan is not None and self.settings.at_scan():
@@ -310,7 +309,7 @@ class Worker:
         state = "draining" if self.settings.is_draining else self.state
         taken = self._launching.usage.taken
         self._presence.beat(self._sources, taken, state=state, running=len(self._room), waiting=self._waiting)
-        if self._sharing.look(now, self._queueing.backlog, takes_jobs=state == "serving"):
+        if self._sharing.look(now, self._queueing.backlog, self._sources, takes_jobs=state == "serving"):
             self._timers.recover = now
 
     # -- trouble

@@ -85,11 +85,15 @@ def _kinds(sizes: Sizes, directory: str | None) -> dict[str, Callable[[], list[R
         "waiting": lambda: scale.waiting_rows(sizes.waiting, sizes.rounds, directory),
         "finished": lambda: scale.finished_rows(sizes.finished, sizes.rounds, directory),
         "growth": lambda: scale.growth_rows(sizes.waiting, directory),
-        "workers": lambda: many_workers.rows(sizes.workers, sizes.jobs, directory),
+        "workers": lambda: many_workers.rows(sizes.workers, sizes.jobs, sizes.rounds, directory),
         "cold": lambda: scale.cold_rows(sizes.starts, directory),
         "peers": lambda: peers.rows(sizes.jobs, sizes.rounds, directory),
     }
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

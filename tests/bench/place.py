@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from spooldadd import process
 from tests.support import Node, processes_of
@@ -20,14 +21,14 @@ SPEC = 'command = ["/bin/true"]\n'
 
 
 @contextmanager
-def spool(durability: str, directory: str | None) -> Iterator[Node]:
+def spool(durability: str, directory: str | None, **options: Any) -> Iterator[Node]:
     """Give a fresh spool on the disk that is measured; nothing of it is left when all was measured.
 
     Not before: ext4 makes files up to fifty times slower beside thousands that were deleted within the last minutes.
     """
     root = tempfile.mkdtemp(prefix="spooldadd-bench-", dir=directory)
     atexit.register(_remove, root)
-    node = Node(Path(root), durability=durability, settle=None)
+    node = Node(Path(root), durability=durability, settle=None, **options)
     try:
         yield node
     finally:
@@ -39,7 +40,10 @@ def _remove(root: str) -> None:
     if not _removed:
         print("removing what was made; what is left when this is interrupted is called `spooldadd-bench-…`", file=sys.stderr)
     _removed.append(root)
-    shutil.rmtree(root, ignore_errors=True)
+    try:
+        shutil.rmtree(root, ignore_errors=True)
+    except KeyboardInterrupt:
+        print(f"interrupted; remove what is left of `{root}`", file=sys.stderr)
 
 
 _removed: list[str] = []

@@ -1,11 +1,13 @@
 import errno
 import os
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spooldadd import intake, writers
+from spooldadd.fresh import Parts
 from spooldadd.intake import CLOSE_GRACE_S, Intake, Rule, is_candidate, is_conflict_copy, is_unexpected
 from spooldadd.looking import look
 from spooldadd.watch import CLOSED, CREATED, MOVED, Hint
@@ -30,12 +32,12 @@ class Root:
         return self.path / name
 
     def hint(self, kind, name="a.toml"):
-        return self.names([self.intake.hint(Hint(name, kind), self.now)])
+        return self.names([self.intake.hint(Hint(name, kind), self.now, self.wall_s)])
 
     def scan(self, after_s=0.0):
         """Scan and examine all; return the names that are quiet."""
         self.now += after_s
-        self.intake.scan()
+        self.intake.scan(self.now)
         drops = self.intake.due(self.now)
         while self.intake.has_fresh:
             drops += self.intake.examine(self.now, self.wall_s, 10)
@@ -255,7 +257,7 @@ def test_all_that_wait_are_looked_at_again_in_turn(root, monkeypatch):
 def test_new_files_are_looked_at_a_few_at_a_time(root):
     for number in range(10):
         root.put(f"{number}.toml")
-    root.intake.scan()
+    root.intake.scan(root.now)
     root.intake.examine(root.now, 1e12, 4)
     assert sum(root.intake.knows(f"{number}.toml") for number in range(10)) == 4
     assert root.intake.has_fresh
@@ -263,7 +265,7 @@ def test_new_files_are_looked_at_a_few_at_a_time(root):
 
 def test_a_drop_says_what_queueing_needs_to_know(root):
     root.put(text='command = ["true"]\nqueue = "etl"\npriority = 3\n')
-    drop = root.intake.hint(Hint("a.toml", MOVED), root.now)
+    drop = root.intake.hint(Hint("a.toml", MOVED), root.now, root.wall_s)
     assert (drop.peek.queue, drop.peek.priority) == ("etl", 3)
     assert drop.modified_at_s == (root.path / "a.toml").stat().st_mtime
 
@@ -394,9 +396,9 @@ def test_with_no_settle_time_a_file_with_a_writer_is_looked_at_once_a_turn(root,
 def test_what_came_last_is_looked_at_before_a_long_line(root):
     for number in range(10):
         root.put(f"{number}.toml")
-    root.intake.scan()
+    root.intake.scan(root.now)
     root.put("late.toml")
-    root.intake.scan()
+    root.intake.scan(root.now)
     root.intake.examine(root.now, 1e12, 1)
     assert root.intake.knows("late.toml")
 
@@ -414,3 +416,72 @@ def test_a_look_takes_five_system_calls(tmp_path, monkeypatch):
     monkeypatch.setattr(writers.fcntl, "fcntl", lambda *rest: (made.append("fcntl"), asked(*rest))[1])
     assert look(str(tmp_path / "a.toml")).data == SPEC.encode()
     assert made == ["open", "fcntl", "fstat", "read", "close"]
+
+
+# -- what is another node's part
+
+LEAVE_S = 0.5
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """A directory in which all is another node's part, and the wall clock is the machine's."""
+    root = Root(tmp_path)
+    root.intake = Intake(str(tmp_path), Rule(SETTLE_S, TOML, is_local=True), parts=Parts(lambda _: False, lambda _: 0.0))
+    return root
+
+
+def others(root, after_s=0.0):
+    """Return the names that may be taken now, and those that are to be left to their node for a moment."""
+    root.now += after_s
+    found = root.intake.examine_others(root.now, time.time(), 10, LEAVE_S, newest=0)
+    return tuple(root.names(drops) for drops in found)
+
+
+@pytest.mark.parametrize("kind", [MOVED, CLOSED])
+def test_what_was_announced_complete_is_not_looked_at_before_its_node_had_time_for_it(theirs, kind, monkeypatch):
+    theirs.put()
+    theirs.wall_s = time.time() + 1
+    monkeypatch.setattr(intake, "look", None)  # whoever calls it fails
+    assert theirs.hint(kind) == []
+    assert others(theirs, LEAVE_S * 0.9) == ([], [])
+    monkeypatch.undo()
+    assert others(theirs, LEAVE_S * 0.2) == (["a.toml"], [])
+    assert theirs.scan() == []
+    assert not theirs.intake.aside
+
+
+def test_what_was_changed_since_it_was_announced_has_to_settle(theirs):
+    theirs.wall_s = time.time() - 10
+    theirs.put()
+    theirs.hint(MOVED)
+    assert others(theirs, LEAVE_S) == ([], [])
+    assert theirs.due(SETTLE_S) == ["a.toml"]
+
+
+def test_what_was_announced_and_is_not_whole_has_to_settle(theirs):
+    theirs.put(text='command = ["tr')
+    theirs.wall_s = time.time() + 1
+    theirs.hint(MOVED)
+    assert others(theirs, LEAVE_S) == ([], [])
+    assert theirs.due(SETTLE_S) == ["a.toml"]
+
+
+def test_what_another_node_has_claimed_meanwhile_is_gone_without_a_word(theirs):
+    path = theirs.put()
+    theirs.wall_s = time.time() + 1
+    theirs.hint(MOVED)
+    path.unlink()
+    assert others(theirs, LEAVE_S) == ([], [])
+    assert not theirs.intake.aside
+
+
+def test_what_a_scan_found_is_left_to_its_node_from_when_it_was_seen(theirs):
+    theirs.intake = Intake(str(theirs.path), Rule(0.0, TOML, is_local=True), parts=Parts(lambda _: False, lambda _: 0.0))
+    theirs.put("a.toml")
+    theirs.put("b.toml")
+    theirs.scan()
+    assert others(theirs) == ([], ["a.toml", "b.toml"])
+    theirs.put("c.toml")
+    theirs.scan()
+    assert others(theirs, LEAVE_S) == (["c.toml"], [])
