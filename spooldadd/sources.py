@@ -152,7 +152,9 @@ class Sources:
     @property
     def leave_s(self) -> float:
         """How long what is another node's part is left to it: it hears of it by an event, or with its next scan."""
-        return LEAVE_S if self.is_watching else LEAVE_S + self.scan_s
+        if self.is_watching:
+            return LEAVE_S
+        return LEAVE_S + (BUSY_SCAN_S if self.events_work else self.scan_s)  # where events work it hears, unless it is busy
 
     def share_out(self, now: float) -> None:
         """Other nodes serve than before."""
