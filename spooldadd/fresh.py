@@ -2,7 +2,8 @@
 
 A look is an open, a read and a reader of TOML; on a network file system it goes to the server and back. Forty nodes that all
 look at every drop make forty looks for each job, at one server. But most of what is another node's part is gone before we
-need it. So it is put aside, and looked at when we have nothing else to run, or a few at a time.
+need it. So it stays unopened until we have nothing else to run, but for a few now and then: the oldest, because nobody else
+may be able to run them, and the newest, because they may be urgent.
 
 Pure.
 """
@@ -15,6 +16,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Set
 from typing import NamedTuple
 
+# What was seen within the same half minute counts as equally old, or all nodes would begin with the same.
+SAME_AGE_S = 30.0
+
 
 class Parts(NamedTuple):
     """Tells of a name whether it is our part, and where in our own order it stands among the parts of others: in [0, 1)."""
@@ -26,25 +30,32 @@ class Parts(NamedTuple):
 ALL_OURS = Parts(lambda _name: True, lambda _name: 0.0)
 
 
-class Aside(NamedTuple):
+class Unopened(NamedTuple):
     """When a name of another node's part was seen, by the monotonic clock.
 
     `complete_s` says when, by the wall clock, it had been moved in or closed under our eyes; None where no event said so.
+    `serial` tells it from what was known of the same name before.
     """
 
     seen_at: float
     complete_s: float | None
+    serial: int
 
 
 class Fresh:
-    """The names in one directory. What an event has announced is left to its node for a moment before it can be taken."""
+    """The names in one directory. What an event has announced is left to its node for a moment before it can be taken.
+
+    The lines in which a name of another's part stands may be stale: it counts if its serial number is still the same.
+    """
 
     def __init__(self, parts: Parts = ALL_OURS) -> None:
         self._parts = parts
         self._ours: list[str] = []
-        self._others: dict[str, Aside] = {}
-        self._left: deque[tuple[float, str]] = deque()  # announced, in the order in which they were seen
-        self._ready: list[tuple[float, str]] = []  # a heap by chance, so that each node begins with others; may be stale
+        self._others: dict[str, Unopened] = {}
+        self._serial = 0
+        self._left: deque[tuple[str, int]] = deque()  # announced, in the order in which they were seen
+        self._oldest: list[tuple[float, float, int, str]] = []  # may be taken: a heap by age, then by chance
+        self._newest: list[tuple[str, int]] = []  # the same, in the order in which they came to it
 
     @property
     def has_ours(self) -> bool:
@@ -52,8 +63,8 @@ class Fresh:
         return bool(self._ours)
 
     @property
-    def aside(self) -> int:
-        """How many names are put aside."""
+    def unopened(self) -> int:
+        """How many names of others' part are here."""
         return len(self._others)
 
     def is_ours(self, name: str) -> bool:
@@ -68,10 +79,13 @@ class Fresh:
     def keep(self, names: Set[str]) -> None:
         """Forget all but these. Linear in what is here."""
         self._ours = [name for name in self._ours if name in names]
-        if self._others:
-            self._others = {name: aside for name, aside in self._others.items() if name in names}
-            self._ready = [item for item in self._ready if item[1] in self._others]
-            heapq.heapify(self._ready)
+        if not self._left and not self._oldest:
+            return
+        self._others = {name: unopened for name, unopened in self._others.items() if name in names}
+        self._left = deque(item for item in self._left if self._counts(*item))
+        self._newest = [item for item in self._newest if self._counts(*item)]
+        self._oldest = [item for item in self._oldest if self._counts(item[3], item[2])]
+        heapq.heapify(self._oldest)
 
     def add(self, names: Iterable[str], now: float) -> None:
         """Take in what a scan has found. Ours are taken from the end: what came last before what was in line."""
@@ -79,15 +93,15 @@ class Fresh:
             if self._parts.is_ours(name):
                 self._ours.append(name)
             else:
-                self._put_ready(name, Aside(now, None))
+                self._make_ready(name, self._put(name, now, None))
 
-    def put_aside(self, name: str, now: float, complete_s: float | None) -> None:
-        """Take in what an event has announced of another node's part, in place of what was known of it."""
+    def announce(self, name: str, now: float, complete_s: float | None) -> None:
+        """Take in what an event has told of another node's part, in place of what was known of it."""
+        unopened = self._put(name, now, complete_s)
         if complete_s is None:
-            self._put_ready(name, Aside(now, None))
-            return
-        self._put(name, Aside(now, complete_s))
-        self._left.append((now, name))
+            self._make_ready(name, unopened)
+        else:
+            self._left.append((name, unopened.serial))
 
     def take(self, most: int) -> list[str]:
         """Take out no more than `most` of ours."""
@@ -96,64 +110,75 @@ class Fresh:
         chunk.reverse()
         return chunk
 
-    def take_others(self, now: float, most: int, leave_s: float, *, newest: int = 0) -> list[tuple[str, Aside]]:
-        """Take out no more than `most` of what is put aside; first so many of the newest, which may be urgent."""
-        while self._left and self._left[0][0] + leave_s <= now:
-            at, announced = self._left.popleft()
-            aside = self._others.get(announced)
-            if aside is not None and aside.seen_at == at:
-                heapq.heappush(self._ready, (self._parts.chance(announced), announced))
-        found: list[tuple[str, Aside]] = []
-        while self._others and len(found) < most:
-            name = self._newest(now, leave_s) if len(found) < newest else None
-            name = name or self._first_by_chance(now, leave_s)
-            if name is None:
+    def take_others(self, now: float, most: int, leave_s: float, *, newest: int = 0) -> list[tuple[str, Unopened]]:
+        """Take out no more than `most` of others' part: first so many of the newest, then the oldest."""
+        while self._left_until(leave_s) <= now:
+            name, _serial = self._left.popleft()
+            self._make_ready(name, self._others[name])
+        found: list[tuple[str, Unopened]] = []
+        while len(found) < most:
+            taken = self._pop_newest() if len(found) < newest else self._pop_oldest()
+            if taken is None:
                 break
-            found.append((name, self._others.pop(name)))
+            found.append((taken, self._others.pop(taken)))
         return found
 
     def others_at(self, leave_s: float) -> float:
-        """Return when `take_others` may have something to give; infinitely late where nothing is put aside."""
-        if self._ready:
+        """Return when `take_others` has something to give; infinitely late where nothing of others is here."""
+        if self._has_ready():
             return -math.inf
-        return self._left[0][0] + leave_s if self._left else math.inf
+        return self._left_until(leave_s)
 
     def share_out(self, now: float) -> None:
         """Part ours and the others anew: there are other nodes."""
         ours, others = self._ours, self._others
         self.clear()
         self.add(ours, now)
-        for name, aside in others.items():
+        for name, unopened in others.items():
             if self._parts.is_ours(name):
                 self._ours.append(name)
             else:
-                self.put_aside(name, aside.seen_at, aside.complete_s)
+                self.announce(name, unopened.seen_at, unopened.complete_s)
+
+    def distrust_clock(self) -> None:
+        """The wall clock was set back: when something was complete can no longer be told."""
+        self._others = {name: unopened._replace(complete_s=None) for name, unopened in self._others.items()}
 
     def clear(self) -> None:
         """Forget everything."""
-        self._ours, self._others, self._ready = [], {}, []
+        self._ours, self._others, self._newest, self._oldest = [], {}, [], []
         self._left.clear()
 
-    def _put_ready(self, name: str, aside: Aside) -> None:
-        self._put(name, aside)
-        heapq.heappush(self._ready, (self._parts.chance(name), name))
+    def _put(self, name: str, now: float, complete_s: float | None) -> Unopened:
+        self._serial += 1
+        unopened = self._others[name] = Unopened(now, complete_s, self._serial)
+        return unopened
 
-    def _put(self, name: str, aside: Aside) -> None:
-        self._others.pop(name, None)  # or it would keep its place, and the newest be another
-        self._others[name] = aside
+    def _make_ready(self, name: str, unopened: Unopened) -> None:
+        heapq.heappush(self._oldest, (unopened.seen_at // SAME_AGE_S, self._parts.chance(name), unopened.serial, name))
+        self._newest.append((name, unopened.serial))
 
-    def _newest(self, now: float, leave_s: float) -> str | None:
-        name = next(reversed(self._others))
-        return name if _is_ready(self._others[name], now, leave_s) else None
+    def _counts(self, name: str, serial: int) -> bool:
+        unopened = self._others.get(name)
+        return unopened is not None and unopened.serial == serial
 
-    def _first_by_chance(self, now: float, leave_s: float) -> str | None:
-        while self._ready:
-            name = heapq.heappop(self._ready)[1]
-            aside = self._others.get(name)
-            if aside is not None and _is_ready(aside, now, leave_s):
+    def _left_until(self, leave_s: float) -> float:
+        """Return when the first of those that are left to their nodes has been for long enough."""
+        while self._left and not self._counts(*self._left[0]):
+            self._left.popleft()
+        return self._others[self._left[0][0]].seen_at + leave_s if self._left else math.inf
+
+    def _has_ready(self) -> bool:
+        while self._oldest and not self._counts(self._oldest[0][3], self._oldest[0][2]):
+            heapq.heappop(self._oldest)
+        return bool(self._oldest)
+
+    def _pop_oldest(self) -> str | None:
+        return heapq.heappop(self._oldest)[3] if self._has_ready() else None
+
+    def _pop_newest(self) -> str | None:
+        while self._newest:
+            name, serial = self._newest.pop()
+            if self._counts(name, serial):
                 return name
         return None
-
-
-def _is_ready(aside: Aside, now: float, leave_s: float) -> bool:
-    return aside.complete_s is None or aside.seen_at + leave_s <= now

@@ -13,13 +13,13 @@ from __future__ import annotations
 import heapq
 import os
 import sys
-from collections.abc import Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from spooldadd import forms, layout, watch
 from spooldadd.claiming import signature
-from spooldadd.fresh import ALL_OURS, Aside, Fresh, Parts
+from spooldadd.fresh import ALL_OURS, Fresh, Parts, Unopened
 from spooldadd.looking import Look, look, looks_complete
 from spooldadd.spec import Peek, peek, peek_script
 
@@ -35,6 +35,7 @@ CLOSE_GRACE_S = 0.25
 LOOK_AGAIN = 256
 
 Signature = tuple[int, int, int]
+NONE_UNOPENED: Mapping[str, Unopened] = {}
 _TWO_DIGITS = (1 << 60) - 1  # of a Python integer: with a third it takes half as much again
 
 
@@ -109,7 +110,7 @@ class Intake:
         self.no_specs: set[str] = set()  # Python files without inline metadata: quiet, and nobody's business
 
     def scan(self, now: float) -> None:
-        """List the directory: forget what is gone, and put what is new in line for `examine`, or aside.
+        """List the directory: forget what is gone, and put what is new in line for `examine` or `examine_others`.
 
         Linear in the names, but for those that are known by calls that Python makes for all of them at once: 0.05 s for
         100,000. Raises: OSError where it cannot be listed.
@@ -135,8 +136,7 @@ class Intake:
 
     def examine(self, now: float, wall_s: float, most: int) -> list[Drop]:
         """Look at no more than `most` of the new files that are ours; return those that are quiet already."""
-        drops = [self._check(name, now, wall_s) for name in self._fresh.take(most) if name not in self._quiet]
-        return [drop for drop in drops if drop is not None]
+        return self._check_each(self._fresh.take(most), now, wall_s)
 
     def examine_others(
         self, now: float, wall_s: float, most: int, leave_s: float, *, newest: int
@@ -145,13 +145,10 @@ class Intake:
 
         Returns those that are quiet and were left to their node for this time already, and those that were not.
         """
-        left: list[Drop] = []
-        others: list[Drop] = []
-        for name, aside in self._fresh.take_others(now, most, leave_s, newest=newest):
-            drop = self._check(name, now, wall_s, aside) if name not in self._quiet else None
-            if drop is not None:
-                (left if aside.seen_at + leave_s <= now else others).append(drop)
-        return left, others
+        taken = dict(self._fresh.take_others(now, most, leave_s, newest=newest))
+        drops = self._check_each(taken, now, wall_s, taken)
+        left = [drop for drop in drops if taken[drop.key].seen_at + leave_s <= now]  # the root's keys are names
+        return left, [drop for drop in drops if taken[drop.key].seen_at + leave_s > now]
 
     @property
     def has_fresh(self) -> bool:
@@ -159,24 +156,28 @@ class Intake:
         return self._fresh.has_ours
 
     @property
-    def aside(self) -> int:
-        """How many names are put aside for `examine_others`."""
-        return self._fresh.aside
+    def unopened(self) -> int:
+        """How many names are left for `examine_others`."""
+        return self._fresh.unopened
 
     def others_at(self, leave_s: float) -> float:
         """Return when `examine_others` may find something, by the monotonic clock; infinitely late where it will not."""
         return self._fresh.others_at(leave_s)
+
+    def distrust_clock(self) -> None:
+        """The wall clock was set back."""
+        self._fresh.distrust_clock()
 
     def share_out(self, now: float) -> None:
         """Other nodes serve than before: part anew what nobody here has looked at."""
         self._fresh.share_out(now)
 
     def hint(self, hint: watch.Hint, now: float, wall_s: float) -> Drop | None:
-        """Take notice of an event; return the drop if it makes one quiet. What is another node's part is put aside."""
+        """Take notice of an event; return the drop if it makes one quiet. What is another node's part stays unopened."""
         if not is_candidate(hint.name, self._suffixes) or not self._is_news(hint.name):
             return None
         if hint.name not in self._unsettled and not self._fresh.is_ours(hint.name):
-            self._fresh.put_aside(hint.name, now, None if hint.kind == watch.CREATED else wall_s)
+            self._fresh.announce(hint.name, now, None if hint.kind == watch.CREATED else wall_s)
             return None
         found = look(self._root + hint.name)
         if found is None:
@@ -193,7 +194,12 @@ class Intake:
         names: dict[str, None] = {}
         while len(names) < most and (at := self.next_at) is not None and at <= now:
             names[heapq.heappop(self._times)[1]] = None
-        return [drop for name in names if (drop := self._check(name, now, None)) is not None]
+        try:
+            return self._check_each(names, now, None)
+        except OSError:
+            for name in names.keys() & self._unsettled.keys():
+                heapq.heappush(self._times, (self._unsettled[name].quiet_at, name))
+            raise
 
     def doubt(self, key: str, now: float) -> None:
         """Wait for this file to settle from now on: it turned out to be unfinished."""
@@ -275,14 +281,30 @@ class Intake:
         self._lose(name)
         return True
 
-    def _check(self, name: str, now: float, wall_s: float | None, aside: Aside | None = None) -> Drop | None:
+    def _check_each(
+        self, names: Iterable[str], now: float, wall_s: float | None, unopened: Mapping[str, Unopened] = NONE_UNOPENED
+    ) -> list[Drop]:
+        """Look at these; return the drops that are quiet. Raises: OSError; then it is as if none had been handed out."""
+        drops: dict[str, Drop] = {}
+        try:
+            for name in names:
+                drop = self._check(name, now, wall_s, unopened.get(name)) if name not in self._quiet else None
+                if drop is not None:
+                    drops[name] = drop
+        except OSError:
+            for name in drops:
+                self._forget(name)  # the next scan finds them
+            raise
+        return list(drops.values())
+
+    def _check(self, name: str, now: float, wall_s: float | None, unopened: Unopened | None) -> Drop | None:
         found = look(self._root + name)
         if found is None:
             self._unsettled.pop(name, None)
             return None
         entry, seen = self._unsettled.get(name), _mark(found.status)
         if entry is None or entry.mark != seen:
-            if self._stood_still(found, wall_s) or _is_as_announced(name, found, aside):
+            if self._stood_still(found, wall_s) or _is_as_announced(name, found, unopened):
                 self._unsettled.pop(name, None)
                 return self._hand_out(name, found, seen)
             self._wait(name, seen, now + self._settle_s)
@@ -316,9 +338,9 @@ class Intake:
         return found.status.st_size > 0 and found.status.st_ctime + self._settle_s <= wall_s
 
 
-def _is_as_announced(name: str, found: Look, aside: Aside | None) -> bool:
-    """Tell whether a file that was put aside when it was complete is still what it was then."""
-    if aside is None or aside.complete_s is None or found.status.st_ctime > aside.complete_s:
+def _is_as_announced(name: str, found: Look, unopened: Unopened | None) -> bool:
+    """Tell whether a file that was not opened when an event said that it is complete is still what it was then."""
+    if unopened is None or unopened.complete_s is None or found.status.st_ctime > unopened.complete_s:
         return False
     return looks_complete(name, found)
 

@@ -32,7 +32,7 @@ class Queueing:
     def examine(self, now: float) -> None:
         """Look at what is new, and queue what may run; queue what was put off or left to others until now."""
         self.take_in(self._sources.examine(now, len(self.backlog)), now)
-        left, others = self._sources.examine_others(now)
+        left, others = self._sources.examine_others(now, len(self.backlog))
         self.take_in(others, now)
         self._let_go_of_bytes(left)
         self._queue(left, now)

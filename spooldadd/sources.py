@@ -49,12 +49,19 @@ CLAIMS_S, EXAMINE_SHARE = 0.1, 0.05
 OTHERS_SHARE = 0.05
 # How many of those are looked at when there is nothing else: more than one, because the first may not be the most urgent.
 OTHERS_AT_ONCE = 64
+# A look may hang where a server is away. However long that took, the next ones come within this time.
+MOST_REST_S = 30.0
 
 
 def settle_s_of(slowest_s: float, *, is_network: bool) -> float:
     """Return how long a file must stand still; `slowest_s` is what `doctor --peer` saw growth take until it was seen."""
     usual_s = NETWORK_SETTLE_S if is_network else SETTLE_S
     return max(usual_s, min(slowest_s * UNSEEN_SHARE, MOST_SETTLE_S))
+
+
+def _rested(began: float, times: float) -> float:
+    """Return when to go on, for what has begun then to take no more than one in so many parts of the time."""
+    return began + min((time.monotonic() - began) * times, MOST_REST_S)
 
 
 class Sources:
@@ -76,6 +83,7 @@ class Sources:
         self._selector = selector
         self._log = log
         is_network = filesystem.is_network(filesystem.kind(places.root))
+        self._is_local = not is_network
         self.events_work = config.intake.events and not is_network
         self.scan_s = config.intake.scan_interval_s or (QUIET_SCAN_S if self.events_work else NETWORK_SCAN_S)
         usual_s = settle_s_of(proof.slowest_s(places, config.node), is_network=is_network)
@@ -118,36 +126,51 @@ class Sources:
         return entries
 
     def examine(self, now: float, in_line: int = 0) -> list[Entry]:
-        """Return the drops that are quiet now, of those that were due and of some that are new; of few where many wait."""
+        """Return the drops that are quiet now, of those that were due and of some that are new; of few where many wait.
+
+        Raises: OSError; then none is handed out.
+        """
         if in_line >= IN_LINE and now < self._examine_at:
             return []
         began, wall_s = time.monotonic(), time.time()
         self._heed_clock(wall_s - began)
-        if not in_line:
-            drops = self._examine(now, wall_s, HEAD_START)
-            while self._has_fresh and time.monotonic() < began + HEAD_START_S:
-                drops += self._examine(now, wall_s, EXAMINE_AT_ONCE)
-        else:
-            drops = self._examine(now, wall_s, EXAMINE_AT_ONCE if in_line < IN_LINE else EXAMINE_MEANWHILE)
+        drops: list[intake.Drop] = []
+        try:
+            if not in_line:
+                self._examine(drops, now, wall_s, HEAD_START)
+                while self._has_fresh and time.monotonic() < began + HEAD_START_S:
+                    self._examine(drops, now, wall_s, EXAMINE_AT_ONCE)
+            else:
+                self._examine(drops, now, wall_s, EXAMINE_AT_ONCE if in_line < IN_LINE else EXAMINE_MEANWHILE)
+            entries = self._entries(drops)
+        except OSError:
+            self._give_back(drops)
+            raise
         self._say_no_specs()
         is_busy = in_line >= IN_LINE and began < self._claimed_at + CLAIMS_S
-        self._examine_at = began + (time.monotonic() - began) / EXAMINE_SHARE if is_busy else 0.0
-        return self._entries(drops)
+        self._examine_at = _rested(began, 1 / EXAMINE_SHARE) if is_busy else 0.0
+        return entries
 
-    def examine_others(self, now: float) -> tuple[list[Entry], list[Entry]]:
+    def examine_others(self, now: float, in_line: int = 0) -> tuple[list[Entry], list[Entry]]:
         """Look at some of what is other nodes' part: at many where we have nothing to run, else at few, now and then.
 
-        Returns those that were left to their node for this time already, and those that were not.
+        Returns those that were left to their node for this time already, and those that were not. Raises: OSError.
         """
         root, leave_s = self._intakes[0], self.leave_s
-        if not root.aside or now < self._next_others_at:
+        is_wanted = self._is_idle or (in_line < IN_LINE and self._needs_a_head_start)
+        if not root.unopened or now < root.others_at(leave_s) or (now < self._others_at and not is_wanted):
             return [], []
         began = time.monotonic()
-        most, newest = (OTHERS_AT_ONCE, 0) if self._is_idle else (EXAMINE_MEANWHILE, EXAMINE_MEANWHILE // 2)
+        most, newest = (OTHERS_AT_ONCE, 0) if is_wanted else (EXAMINE_MEANWHILE, EXAMINE_MEANWHILE // 2)
         left, others = root.examine_others(now, time.time(), most, leave_s, newest=newest)
-        if not self._is_idle:
-            self._others_at = began + (time.monotonic() - began) * self._spread.count / OTHERS_SHARE
+        if not is_wanted:
+            self._others_at = _rested(began, self._spread.count / OTHERS_SHARE)
         return self._entries(left), self._entries(others)
+
+    @property
+    def _needs_a_head_start(self) -> bool:
+        """Tell whether others' part has to settle under our eyes before we could take it, and little of it does so yet."""
+        return not self._is_local and self._intakes[0].unsettled + self._spread.kept_back < OTHERS_AT_ONCE
 
     @property
     def leave_s(self) -> float:
@@ -161,12 +184,15 @@ class Sources:
         self._intakes[0].share_out(now)
         self._others_at = 0.0
 
-    def _examine(self, now: float, wall_s: float, most: int) -> list[intake.Drop]:
-        drops = []
+    def _examine(self, drops: list[intake.Drop], now: float, wall_s: float, most: int) -> None:
         for found in self._intakes:
             drops += found.due(now, most)
             drops += found.examine(now, wall_s, most)
-        return drops
+
+    def _give_back(self, drops: list[intake.Drop]) -> None:
+        """The looks have failed half-way: what they had found counts as new again."""
+        for drop in drops:
+            self._intake_of(drop.key).forget(drop.key)
 
     def heed(self, watch: Watch) -> list[Entry]:
         """Take the hints of a watch that became readable; return the drops that they make quiet. Raises: OSError."""
@@ -176,15 +202,19 @@ class Sources:
             self.scan_at = 0.0
         if watch is self._waiting_watch:
             return []
-        drops = []
-        for hint in hints:
-            if hint.name == layout.WAKE:
-                self.scan_at = 0.0
-            self.pause_was_touched |= hint.name.startswith(layout.PAUSED)
-            drop = self._drop_watches[watch].hint(hint, now, wall_s)
-            if drop is not None:
-                drops.append(drop)
-        return self._entries(drops)
+        drops: list[intake.Drop] = []
+        try:
+            for hint in hints:
+                if hint.name == layout.WAKE:
+                    self.scan_at = 0.0
+                self.pause_was_touched |= hint.name.startswith(layout.PAUSED)
+                drop = self._drop_watches[watch].hint(hint, now, wall_s)
+                if drop is not None:
+                    drops.append(drop)
+            return self._entries(drops)
+        except OSError:
+            self._give_back(drops)
+            raise
 
     def has_changed(self, entry: Entry) -> bool:
         """Tell whether this is a record that is not as it was when it was queued. A drop is looked at after the claim."""
@@ -222,16 +252,16 @@ class Sources:
 
     def look_further(self) -> None:
         """There is nothing to run: from here on events, and looks at what is others' part, are worth more than they cost."""
-        self._is_idle, self._others_at = True, 0.0
+        self._is_idle = True
         if self._intakes[0].others_at(self.leave_s) <= time.monotonic() and self.is_list_old:
             self.scan_at = 0.0  # most of it is gone by now: a listing tells that with one call
         if self.events_work and not self.is_watching:
             self.scan_at = 0.0
 
     @property
-    def aside(self) -> int:
+    def unopened(self) -> int:
         """How many names are known that nobody here has looked at, because they are other nodes' part."""
-        return self._intakes[0].aside
+        return self._intakes[0].unopened
 
     @property
     def is_list_old(self) -> bool:
@@ -255,7 +285,7 @@ class Sources:
     @property
     def is_settled(self) -> bool:
         """Tell whether nothing that was seen has still to be looked at or to settle."""
-        return not self._has_fresh and not any(found.aside or found.unsettled for found in self._intakes)
+        return not self._has_fresh and not any(found.unopened or found.unsettled for found in self._intakes)
 
     @property
     def _has_fresh(self) -> bool:
@@ -270,7 +300,7 @@ class Sources:
 
     @property
     def _next_others_at(self) -> float:
-        return max(self._others_at, self._intakes[0].others_at(self.leave_s))
+        return max(0.0 if self._is_idle else self._others_at, self._intakes[0].others_at(self.leave_s))
 
     @property
     def _watches(self) -> tuple[Watch, ...]:
@@ -323,6 +353,7 @@ class Sources:
             back_s = self._clock_offset_s - offset_s
             self._log.warning("clock-set-back", elapsed_s=back_s, then="reading anew what waits for its time")
             self.waiting.read_again()
+            self._intakes[0].distrust_clock()
             self.scan_at = 0.0
         self._clock_offset_s = offset_s
 

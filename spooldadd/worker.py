@@ -114,7 +114,7 @@ class Worker:
 
     @property
     def _waiting(self) -> int:
-        return len(self._queueing) + len(self._offering) + self._sources.aside
+        return len(self._queueing) + len(self._offering) + self._sources.unopened
 
     @property
     def summary(self) -> str:

@@ -8,37 +8,37 @@ PARTS = Parts(lambda name: name.startswith("our"), lambda name: len(name) % 7 / 
 
 
 def taken(fresh, now, most=100, newest=0):
-    return [name for name, _aside in fresh.take_others(now, most, LEAVE_S, newest=newest)]
+    return [name for name, _unopened in fresh.take_others(now, most, LEAVE_S, newest=newest)]
 
 
-def test_where_all_is_ours_nothing_is_put_aside_and_what_came_last_is_first():
+def test_where_all_is_ours_nothing_is_announce_and_what_came_last_is_first():
     fresh = Fresh(ALL_OURS)
     fresh.add(["a", "b"], 0.0)
     fresh.add(["c"], 0.0)
-    assert (fresh.aside, fresh.take(2), fresh.take(2), fresh.has_ours) == (0, ["c", "b"], ["a"], False)
+    assert (fresh.unopened, fresh.take(2), fresh.take(2), fresh.has_ours) == (0, ["c", "b"], ["a"], False)
 
 
 def test_what_a_scan_found_can_be_taken_at_once_and_what_was_announced_only_after_a_moment():
     fresh = Fresh(PARTS)
     fresh.add(["theirs"], 10.0)
-    fresh.put_aside("announced", 10.0, 1000.0)
+    fresh.announce("announced", 10.0, 1000.0)
     assert not fresh.has_ours
     assert taken(fresh, 10.0) == ["theirs"]
     assert fresh.others_at(LEAVE_S) == 10.5
     assert taken(fresh, 10.4) == []
     assert taken(fresh, 10.5) == ["announced"]
-    assert fresh.aside == 0
+    assert fresh.unopened == 0
     assert fresh.others_at(LEAVE_S) == float("inf")
 
 
 def test_a_later_event_of_the_same_name_counts_from_then():
     fresh = Fresh(PARTS)
-    fresh.put_aside("a", 10.0, None)
-    fresh.put_aside("a", 10.2, 1000.0)
-    fresh.put_aside("b", 10.3, 1000.0)
-    fresh.put_aside("a", 10.4, 1000.4)
+    fresh.announce("a", 10.0, None)
+    fresh.announce("a", 10.2, 1000.0)
+    fresh.announce("b", 10.3, 1000.0)
+    fresh.announce("a", 10.4, 1000.4)
     assert taken(fresh, 10.8) == ["b"]
-    assert [(name, aside.complete_s) for name, aside in fresh.take_others(10.9, 9, LEAVE_S)] == [("a", 1000.4)]
+    assert [(name, unopened.complete_s) for name, unopened in fresh.take_others(10.9, 9, LEAVE_S)] == [("a", 1000.4)]
 
 
 def test_the_newest_come_first_where_they_are_asked_for_and_the_rest_by_chance():
@@ -50,7 +50,7 @@ def test_the_newest_come_first_where_they_are_asked_for_and_the_rest_by_chance()
 def test_what_is_gone_is_forgotten():
     fresh = Fresh(PARTS)
     fresh.add(["our-a", "our-b", "x", "y"], 0.0)
-    fresh.put_aside("z", 0.0, 1.0)
+    fresh.announce("z", 0.0, 1.0)
     fresh.keep({"our-b", "y"})
     assert (fresh.take(9), taken(fresh, 9.0)) == (["our-b"], ["y"])
 
@@ -59,7 +59,7 @@ def test_what_becomes_ours_when_nodes_leave_is_ours_to_look_at_and_the_other_way
     mine = {"a", "b"}
     fresh = Fresh(Parts(mine.__contains__, lambda _name: 0.0))
     fresh.add(["a", "b", "c"], 0.0)
-    fresh.put_aside("d", 0.0, 1.0)
+    fresh.announce("d", 0.0, 1.0)
     mine ^= {"b", "c", "d"}
     fresh.share_out(5.0)
     assert sorted(fresh.take(9)) == ["a", "c", "d"]
@@ -91,7 +91,7 @@ def test_each_name_is_given_out_once_for_each_time_that_it_is_taken_in_and_none_
             fresh.add(sorted(what - known), now)
             here = what
         elif step in ("event", "complete") and not fresh.is_ours(what):
-            fresh.put_aside(what, now, now if step == "complete" else None)
+            fresh.announce(what, now, now if step == "complete" else None)
             here = here | {what}
         elif step == "share":
             fresh.share_out(now)
@@ -101,5 +101,5 @@ def test_each_name_is_given_out_once_for_each_time_that_it_is_taken_in_and_none_
             assert here.issuperset(found)
             here = here - set(found)
         assert set().union(*fresh.known) == here
-        assert not fresh.aside or fresh.others_at(LEAVE_S) < float("inf")
+        assert not fresh.unopened or fresh.others_at(LEAVE_S) < float("inf")
     assert sorted(fresh.take(99) + taken(fresh, now + 1.0)) == sorted(here)

@@ -448,7 +448,7 @@ def test_what_was_announced_complete_is_not_looked_at_before_its_node_had_time_f
     monkeypatch.undo()
     assert others(theirs, LEAVE_S * 0.2) == (["a.toml"], [])
     assert theirs.scan() == []
-    assert not theirs.intake.aside
+    assert not theirs.intake.unopened
 
 
 def test_what_was_changed_since_it_was_announced_has_to_settle(theirs):
@@ -473,7 +473,7 @@ def test_what_another_node_has_claimed_meanwhile_is_gone_without_a_word(theirs):
     theirs.hint(MOVED)
     path.unlink()
     assert others(theirs, LEAVE_S) == ([], [])
-    assert not theirs.intake.aside
+    assert not theirs.intake.unopened
 
 
 def test_what_a_scan_found_is_left_to_its_node_from_when_it_was_seen(theirs):

@@ -66,7 +66,7 @@ def test_what_is_others_part_is_looked_at_by_few_while_there_is_something_to_run
     assert 0 < len(ours) < 40
     assert len(looks.names) == len(ours)
     assert looks.others() == sources.EXAMINE_MEANWHILE
-    assert looks.sources.aside == 400 - len(ours) - sources.EXAMINE_MEANWHILE
+    assert looks.sources.unopened == 400 - len(ours) - sources.EXAMINE_MEANWHILE
     assert now < looks.sources.next_at < now + 60
 
 
@@ -74,7 +74,7 @@ def test_where_there_is_nothing_to_run_all_of_it_is_looked_at(looks):
     looks.sources.scan(time.monotonic(), has_backlog=True)
     looks.sources.look_further()
     assert looks.others() == 400 - len([name for name in os.listdir(looks.path) if looks.spread.is_part_of_ours(name)])
-    assert looks.sources.aside == 0
+    assert looks.sources.unopened == 0
 
 
 def test_a_claim_ends_the_looks_at_others_part(looks):
@@ -96,8 +96,8 @@ def test_old_names_are_listed_anew_before_others_part_is_looked_at(looks):
 
 def test_when_this_node_is_alone_again_all_is_its_own(looks):
     looks.sources.scan(time.monotonic(), has_backlog=True)
-    assert looks.sources.aside > 300
+    assert looks.sources.unopened > 300
     looks.spread.meet([("node-7", 1)])
     looks.sources.share_out(time.monotonic())
-    assert looks.sources.aside == 0
+    assert looks.sources.unopened == 0
     assert len(looks.sources.examine(time.monotonic())) == 400
