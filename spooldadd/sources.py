@@ -61,7 +61,8 @@ def settle_s_of(slowest_s: float, *, is_network: bool) -> float:
 
 def _rested(began: float, times: float) -> float:
     """Return when to go on, for what has begun then to take no more than one in so many parts of the time."""
-    return began + min((time.monotonic() - began) * times, MOST_REST_S)
+    now = time.monotonic()
+    return now + min((now - began) * (times - 1), MOST_REST_S)
 
 
 class Sources:

@@ -36,6 +36,20 @@ def until(condition: Callable[[], object], what: str, deadline_s: float = DEADLI
         time.sleep(0.02)
 
 
+def stop(pid: int) -> None:
+    """Stop a process; return when it stands still: a thread ends the system call first that it is in, a rename for one."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: set(_states(pid)) == {"T"}, "it stands still")
+
+
+def _states(pid: int) -> Iterator[str]:
+    for path in Path("/proc", str(pid), "task").glob("*/stat"):
+        try:
+            yield path.read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            pass  # a thread that has just ended
+
+
 class Node:
     """One spool, and the workers that a test starts on it. `close` leaves no process behind."""
 

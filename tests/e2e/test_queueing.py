@@ -14,7 +14,7 @@ import pytest
 
 from spooldadd.process import descendants
 from spooldadd.tomltext import dumps
-from tests.support import Node, result_of, until
+from tests.support import Node, result_of, stop, until
 
 TRUE = 'command = ["true"]\n'
 
@@ -349,7 +349,7 @@ def test_burst_of_drops_is_run_to_the_last(make_node: Callable[..., Node]) -> No
     worker = node.start("--jobs", "2")
     noting(node, "first")
     node.wait_finished("first")
-    os.kill(worker.pid, signal.SIGSTOP)  # it hears of all of them at once
+    stop(worker.pid)  # it hears of all of them at once
     for name in names:
         (source / name).rename(node.spool / name)
     os.kill(worker.pid, signal.SIGCONT)
@@ -367,7 +367,7 @@ def test_dropped_events_are_made_up_for(node: Node) -> None:
         worker = node.start()
         noting(node, "first")
         node.wait_finished("first")  # so it listens by now
-        os.kill(worker.pid, signal.SIGSTOP)
+        stop(worker.pid)
         for number in range(100):
             noting(node, f"job-{number}")
         os.kill(worker.pid, signal.SIGCONT)

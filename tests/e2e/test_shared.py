@@ -12,7 +12,7 @@ import pytest
 
 from spooldadd import claim, layout, process, record
 from tests.e2e import mail_node
-from tests.support import Node, result_of, until
+from tests.support import Node, result_of, stop, until
 
 QUICK = {"SPOOLDADD_TAKEOVER__AFTER": "2s", "SPOOLDADD_INTAKE__SETTLE": "0s", "SPOOLDADD_INTAKE__SCAN_INTERVAL": "500ms"}
 LONG = 'command = "echo $$; exec sleep 600"\nrestartable = {restartable}\nname = "{name}"\n'
@@ -125,7 +125,7 @@ def test_a_stopped_worker_whose_supervisor_holds_the_lease_keeps_its_job(shared:
     path = run_on(shared, "a", "once")
     other = run_on(shared, "a", "other")
     until(lambda: not holds_lease(worker.pid, other), "its worker has let go of the lease: a job may print before")
-    os.kill(worker.pid, signal.SIGSTOP)
+    stop(worker.pid)
     try:
         for pid, _start in processes(shared, other):
             os.kill(pid, signal.SIGKILL)
@@ -153,7 +153,7 @@ def test_a_whole_node_that_was_stopped_for_longer_than_the_lease_goes_on_and_fil
     until(lambda: all(pid for pid, _start in processes(shared, path)), "its supervisor has noted it")
     stopped = [worker.pid, *(pid for pid, _start in processes(shared, path)), *children(worker.pid)]
     for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
+        stop(pid)
     try:
         before = entry(shared, "b")["heartbeat"]
         until(lambda: entry(shared, "b")["heartbeat"] > before + 14, "b has looked for twice the lease")
@@ -183,7 +183,7 @@ def test_a_worker_of_another_machine_with_our_name_is_refused_while_that_one_mov
     until(lambda: entry(shared, "a"), f"it has said who it is\n{shared.said()}")
     path = shared.spool / ".spool" / "nodes" / "a.toml"
     # This machine cannot have two boots: the living one's entry is made to look like another's.
-    os.kill(worker.pid, signal.SIGSTOP)
+    stop(worker.pid)
     try:
         path.write_text(
             path.read_text().replace(entry(shared, "a")["boot_id"], "another-boot").replace("host = ", "host = ")

@@ -61,15 +61,34 @@ def test_an_idle_node_takes_the_part_of_a_full_one(busy: Node) -> None:
     busy.wait_finished("long")
 
 
+def test_a_node_sleeps_when_what_it_has_left_unopened_is_gone(make_node: Callable[..., Node]) -> None:
+    node = make_node(environ=QUICK, kind="shared")
+    workers = [node.start("--node", name, "--jobs", "1") for name in "ab"]
+    until(lambda: met(node), "they have met")
+    for name in part_of("b", 30):
+        node.drop(f"{name}.toml", 'command = ["true"]\n')
+    until(lambda: len(os.listdir(node.spool / "done")) == 30, "all are done")
+    time.sleep(1)  # for what was left to b for a moment
+    before = [ran_ms(worker.pid) for worker in workers]
+    time.sleep(2)
+    ran = [ran_ms(worker.pid) - ms for worker, ms in zip(workers, before, strict=True)]
+    assert max(ran) < 500, "of two seconds; one that finds nothing to do over and over takes what it gets"
+
+
+def ran_ms(pid: int) -> float:
+    """Return how long this process was on a processor."""
+    found = [path.read_text() for path in Path("/proc", str(pid), "task").glob("*/schedstat")]
+    return sum(int(text.split()[0]) for text in found) / 1e6
+
+
 def test_what_is_urgent_is_taken_first_though_it_is_the_part_of_a_full_node(busy: Node) -> None:
     """While a has a long line of its own, it looks at what is b's part now and then, at the newest first."""
     for name in part_of("a", 150):
         busy.drop(f"{name}.toml", 'command = ["sleep", "0.05"]\n')
     until(lambda: os.listdir(busy.spool / "done"), "a is at work on its own")
-    *others, urgent = part_of("b", 6)
+    *others, urgent = part_of("b", 40)
     for name in others:
         busy.drop(f"{name}.toml", 'command = ["true"]\n')
-    time.sleep(1)  # a has looked around once more
     busy.drop(f"{urgent}.toml", 'priority = 10\ncommand = ["true"]\n')
     assert result_of(busy.wait_finished(urgent))["node"] == "a"
     assert len(os.listdir(busy.spool / "done")) < 130
@@ -78,9 +97,11 @@ def test_what_is_urgent_is_taken_first_though_it_is_the_part_of_a_full_node(busy
 
 def test_a_worker_that_drains_does_not_end_before_the_part_of_others_is_done(make_node: Callable[..., Node]) -> None:
     node = make_node(environ=QUICK, kind="shared")
-    node.start("--node", "a", "--jobs", "1")
-    until(lambda: (node.spool / ".spool" / "nodes" / "a.toml").exists(), "a is known")
+    for name in "ab":
+        node.start("--node", name, "--jobs", "1")
+    until(lambda: met(node), "they have met, so that each leaves the other its part")
     gate = fill(node, "a")
+    node.workers[-1].kill()
     for name in [*part_of("a", 5), *part_of("b", 5)]:
         node.drop(f"{name}.toml", 'command = ["true"]\n')
     drained = node.start("--node", "b", "--jobs", "1", "--drain")

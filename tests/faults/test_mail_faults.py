@@ -13,7 +13,7 @@ from spooldadd.layout import Layout
 from spooldadd.log import Log
 from spooldadd.mail import ledger, notifier, outbox
 from tests.e2e.mail_node import configure, kinds, mails, wait_mails
-from tests.support import until
+from tests.support import stop, until
 
 LONG = 'command = "until test -e {go}; do sleep 0.05; done; echo error: went wrong; exit 1"'
 
@@ -55,7 +55,7 @@ def test_the_worker_is_killed_between_filing_and_mail_and_the_next_one_sends_it(
     node.environ["SPOOLDADD_INTAKE__SETTLE"] = "0.1s"
     worker = node.start()
     go, supervisor = start_long(node)
-    os.kill(worker.pid, signal.SIGSTOP)  # it hears of nothing any more
+    stop(worker.pid)  # it hears of nothing any more
     go.touch()
     node.wait_finished("long")
     os.kill(supervisor, signal.SIGKILL)

@@ -418,6 +418,26 @@ def test_a_look_takes_five_system_calls(tmp_path, monkeypatch):
     assert made == ["open", "fcntl", "fstat", "read", "close"]
 
 
+def test_what_was_due_when_a_look_failed_is_due_again(root, monkeypatch):
+    for name in ("a.toml", "b.toml", "c.toml"):
+        root.put(name)
+    root.scan()
+    failing = iter([None, OSError(errno.ESTALE, "the share is away")])
+
+    def fail(path):
+        error = next(failing)
+        if error:
+            raise error
+        return look(path)
+
+    monkeypatch.setattr(intake, "look", fail)
+    with pytest.raises(OSError, match="away"):
+        root.due(SETTLE_S)
+    monkeypatch.undo()
+    found = root.scan()
+    assert sorted(found + root.due(SETTLE_S)) == ["a.toml", "b.toml", "c.toml"]
+
+
 # -- what is another node's part
 
 LEAVE_S = 0.5
