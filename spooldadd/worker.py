@@ -129,6 +129,7 @@ class Worker:
         if not self.spool.is_here():
             raise NotASpool(f"`{self.spool.places.root}` is not a spool: it has no `.spool/format.toml`")
         self._sharing.begin(lambda: self.is_stopping)
+        self._appear()
         self._say_started()
         try:
             self._crew.start()  # now, and not with the first job: until then another release may be installed
@@ -359,6 +360,14 @@ class Worker:
         self.log.info("worker-stopped", node=self.spool.holder.node, running=running, waiting=self._waiting)
 
     # -- saying
+
+    def _appear(self) -> None:
+        """Write our entry: who is told that we have started finds it, and `submit` does not say that nobody ever served."""
+        try:
+            taken = self._launching.usage.taken
+            self._presence.beat(self._sources, taken, state=self.state, running=0, waiting=0)
+        except OSError:
+            pass  # the loop tries it again, and says what is wrong
 
     def _say_started(self) -> None:
         self.log.info(

@@ -142,6 +142,7 @@ def test_a_spool_that_nobody_serves_is_told(node, spec):
     done = node.run("submit", spec('command = "true"'))
     assert "no worker has ever served" in done.stderr
     node.start()
+    assert list((node.spool / ".spool" / "nodes").glob("*.toml")), "who says that it has started can be found"
     assert node.run("submit", spec('command = "true"')).stderr == ""
 
 
