@@ -156,7 +156,7 @@ class Backlog:
         `free` says what the node has left; it is asked only where an entry needs something. Without it there is enough.
         """
         if self._later:
-            self._promote(now_s)
+            self.promote(now_s)
         entry = self._choose(is_open, free)
         if entry is not None:
             heapq.heappop(self._ready[entry.queue].heap(entry.needs))
@@ -165,7 +165,7 @@ class Backlog:
 
     def has_ready(self, now_s: float, is_open: Callable[[str], bool]) -> bool:
         """Tell whether `pop` would find an entry if there were enough of everything."""
-        self._promote(now_s)
+        self.promote(now_s)
         return any(self._has_any(queue) and is_open(name) for name, queue in self._ready.items())
 
     def has_later_record(self) -> bool:
@@ -260,7 +260,8 @@ class Backlog:
             heapq.heappush(queue.fronts, (item, needs))
         return has_any
 
-    def _promote(self, now_s: float) -> None:
+    def promote(self, now_s: float) -> None:
+        """Put in line what may run from now on. To be done though nothing can run, or `next_at_s` stays in the past."""
         while self._later and self._later[0][0] <= now_s:
             entry = heapq.heappop(self._later)[2]
             if self._is_current(entry):

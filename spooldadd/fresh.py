@@ -79,7 +79,9 @@ class Fresh:
     def keep(self, names: Set[str]) -> None:
         """Forget all but these. Linear in what is here."""
         self._ours = [name for name in self._ours if name in names]
-        if not self._left and not self._oldest:
+        if not self._others:
+            self._left.clear()
+            self._oldest, self._newest = [], []
             return
         self._others = {name: unopened for name, unopened in self._others.items() if name in names}
         self._left = deque(item for item in self._left if self._counts(*item))
@@ -96,12 +98,11 @@ class Fresh:
                 self._make_ready(name, self._put(name, now, None))
 
     def announce(self, name: str, now: float, complete_s: float | None) -> None:
-        """Take in what an event has told of another node's part, in place of what was known of it."""
-        unopened = self._put(name, now, complete_s)
-        if complete_s is None:
-            self._make_ready(name, unopened)
-        else:
-            self._left.append((name, unopened.serial))
+        """Take in what an event has told of another node's part, in place of what was known of it.
+
+        `complete_s` is None where it may still be written: mostly another event follows before anybody looks.
+        """
+        self._left.append((name, self._put(name, now, complete_s).serial))
 
     def take(self, most: int) -> list[str]:
         """Take out no more than `most` of ours."""
@@ -134,9 +135,11 @@ class Fresh:
         ours, others = self._ours, self._others
         self.clear()
         self.add(ours, now)
-        for name, unopened in others.items():
+        for name, unopened in sorted(others.items(), key=lambda item: item[1].seen_at):
             if self._parts.is_ours(name):
                 self._ours.append(name)
+            elif unopened.complete_s is None:
+                self.add((name,), unopened.seen_at)
             else:
                 self.announce(name, unopened.seen_at, unopened.complete_s)
 

@@ -67,7 +67,8 @@ class Queueing:
         self._put_off.add(entry, until)
 
     def _let_due_in(self, now: float) -> None:
-        """What others have claimed meanwhile is no loss: it is gone."""
+        """What is due by its own time, though nothing may be free, and what was kept back. What others have claimed is gone."""
+        self.backlog.promote(time.time())
         for entry in [*self._put_off.due(now), *self._sharing.spread.ripe(now)]:
             self.add(entry)
 
@@ -86,7 +87,7 @@ class Queueing:
             return None
         if self._sharing.is_stale(entry, self._sources):
             self.add(entry)
-            self._sources.scan_at = 0.0
+            self._sources.list_before_claim()
             return None
         return entry
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import time
@@ -157,9 +158,12 @@ class Sources:
 
         Returns those that were left to their node for this time already, and those that were not. Raises: OSError.
         """
-        root, leave_s = self._intakes[0], self.leave_s
+        root = self._intakes[0]
+        if not root.unopened:
+            return [], []
+        leave_s = self.leave_s
         is_wanted = self._is_idle or (in_line < IN_LINE and self._needs_a_head_start)
-        if not root.unopened or now < root.others_at(leave_s) or (now < self._others_at and not is_wanted):
+        if now < root.others_at(leave_s) or (now < self._others_at and not is_wanted):
             return [], []
         began = time.monotonic()
         most, newest = (OTHERS_AT_ONCE, 0) if is_wanted else (EXAMINE_MEANWHILE, EXAMINE_MEANWHILE // 2)
@@ -269,6 +273,10 @@ class Sources:
         """Tell whether other nodes may have claimed much since the last scan."""
         return time.monotonic() > self._list_is_old_at
 
+    def list_before_claim(self) -> None:
+        """There is something to run, but our list is old: scan at once, and look no further before that was claimed."""
+        self.scan_at, self._is_idle = 0.0, False
+
     def distrust_list(self) -> None:
         """Another node has claimed what we had in our list."""
         self._list_is_old_at = 0.0
@@ -301,6 +309,8 @@ class Sources:
 
     @property
     def _next_others_at(self) -> float:
+        if not self._intakes[0].unopened:
+            return math.inf
         return max(0.0 if self._is_idle else self._others_at, self._intakes[0].others_at(self.leave_s))
 
     @property

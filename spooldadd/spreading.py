@@ -12,9 +12,9 @@ A node that serves alone keeps the exact order.
 
 from __future__ import annotations
 
+import heapq
 import math
 import zlib
-from collections import deque
 from collections.abc import Iterable, Sequence
 
 from spooldadd import layout
@@ -34,7 +34,8 @@ class Spread:
         self._reached: tuple[int, float] = (-(2**63), -math.inf)  # priority and age of the youngest that we took
         self._passed: dict[str, float] = {}
         self._now = 0.0
-        self._later: deque[tuple[float, Entry]] = deque()
+        self._later: list[tuple[float, int, Entry]] = []  # a heap: the time for which they are left differs
+        self._count = 0
 
     def meet(self, members: Sequence[tuple[str, int]]) -> bool:
         """Take note of all nodes that serve, ours included, and how wide each is; return whether that is news."""
@@ -95,14 +96,15 @@ class Spread:
             if self.is_mine(entry):
                 mine.append(entry)
             else:
-                self._later.append((now + leave_s, entry))
+                self._count += 1
+                heapq.heappush(self._later, (now + leave_s, self._count, entry))
         return mine
 
     def ripe(self, now: float) -> list[Entry]:
         """Take out what was kept back for long enough."""
         found = []
         while self._later and self._later[0][0] <= now:
-            found.append(self._later.popleft()[1])
+            found.append(heapq.heappop(self._later)[2])
         return found
 
     @property

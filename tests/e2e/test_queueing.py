@@ -14,7 +14,7 @@ import pytest
 
 from spooldadd.process import descendants
 from spooldadd.tomltext import dumps
-from tests.support import Node, result_of, stop, until
+from tests.support import Node, ran_ms, result_of, stop, until
 
 TRUE = 'command = ["true"]\n'
 
@@ -376,3 +376,21 @@ def test_dropped_events_are_made_up_for(node: Node) -> None:
         limit.write_text(before)
     assert 'reason="the kernel dropped events"' in node.said()
     assert all(" event=" in line for line in node.said().splitlines())  # and no library says it in words of its own
+
+
+@pytest.mark.parametrize("is_draining", [False, True], ids=["full", "draining"])
+def test_a_worker_sleeps_though_the_time_of_a_job_has_come_that_it_cannot_start(make_node, is_draining):
+    node = make_node()
+    worker = node.start("--jobs", "2" if is_draining else "1")
+    gate = Gate(node)
+    due_s = time.time() + 1.5
+    noting(node, "later", run={"not_before": at(1.5)})
+    until(lambda: time.time() > due_s - 0.5, "the worker knows of it")
+    if is_draining:
+        worker.send_signal(signal.SIGUSR1)
+    until(lambda: time.time() > due_s + 0.1, "its time has come")
+    before = ran_ms(worker.pid)
+    time.sleep(2)
+    assert ran_ms(worker.pid) - before < 500, "of two seconds; one that has nothing to do over and over takes what it gets"
+    gate.open()
+    node.wait_finished("gate")

@@ -11,7 +11,7 @@ import pytest
 
 from spooldadd import record
 from spooldadd.spreading import Spread
-from tests.support import Node, result_of, until
+from tests.support import Node, ran_ms, result_of, until
 
 QUICK = {"SPOOLDADD_INTAKE__SETTLE": "0s", "SPOOLDADD_TAKEOVER__AFTER": "30s"}
 LONG = 'command = "until test -e {gate}; do sleep 0.05; done"\n'
@@ -73,12 +73,6 @@ def test_a_node_sleeps_when_what_it_has_left_unopened_is_gone(make_node: Callabl
     time.sleep(2)
     ran = [ran_ms(worker.pid) - ms for worker, ms in zip(workers, before, strict=True)]
     assert max(ran) < 500, "of two seconds; one that finds nothing to do over and over takes what it gets"
-
-
-def ran_ms(pid: int) -> float:
-    """Return how long this process was on a processor."""
-    found = [path.read_text() for path in Path("/proc", str(pid), "task").glob("*/schedstat")]
-    return sum(int(text.split()[0]) for text in found) / 1e6
 
 
 def test_what_is_urgent_is_taken_first_though_it_is_the_part_of_a_full_node(busy: Node) -> None:

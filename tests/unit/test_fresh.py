@@ -35,6 +35,7 @@ def test_what_a_scan_found_can_be_taken_at_once_and_what_was_announced_only_afte
 def test_a_later_event_of_the_same_name_counts_from_then():
     fresh = Fresh(PARTS)
     fresh.announce("a", 10.0, None)
+    assert fresh.others_at(LEAVE_S) == 10.5  # it is left for a moment, too: the word that it is complete may follow
     fresh.announce("a", 10.2, 1000.0)
     fresh.announce("b", 10.3, 1000.0)
     fresh.announce("a", 10.4, 1000.4)
@@ -88,6 +89,24 @@ def test_what_is_no_longer_here_wakes_nobody(way):
         assert taken(fresh, 1.0) == ["a"]
     assert fresh.others_at(LEAVE_S) == float("inf")
     assert not taken(fresh, 9.0)
+
+
+def test_nothing_is_kept_of_what_was_taken():
+    fresh = Fresh(PARTS)
+    for number in range(1000):
+        fresh.announce(f"theirs-{number}", 0.0, 1000.0)
+    assert len(taken(fresh, 1.0, 1000)) == 1000
+    fresh.keep(set())
+    assert not fresh._left and not fresh._oldest and not fresh._newest
+
+
+def test_when_nodes_leave_what_was_seen_first_is_still_left_to_its_node_for_the_shortest_time():
+    fresh = Fresh(PARTS)
+    fresh.announce("a", 10.0, 1000.0)
+    fresh.announce("b", 10.1, 1000.0)
+    fresh.announce("a", 10.5, 1000.0)
+    fresh.share_out(10.5)
+    assert fresh.others_at(LEAVE_S) == 10.6
 
 
 def test_when_the_clock_was_set_back_nobody_knows_what_was_complete_and_nothing_is_lost():

@@ -121,6 +121,14 @@ def test_a_claim_ends_the_looks_at_others_part(looks):
     assert looks.others() == sources.EXAMINE_MEANWHILE
 
 
+def test_where_a_job_waits_for_a_new_list_nothing_more_is_looked_at_first(looks):
+    looks.sources.look_further()
+    looks.sources.list_before_claim()
+    looks.hangs_s = 0.001
+    assert looks.sources.scan_at == 0
+    assert looks.others() == sources.EXAMINE_MEANWHILE
+
+
 def test_old_names_are_listed_anew_before_others_part_is_looked_at(looks):
     looks.sources.look_further()
     assert looks.sources.scan_at > 0
