@@ -67,7 +67,7 @@ class Queueing:
         self._put_off.add(entry, until)
 
     def _let_due_in(self, now: float) -> None:
-        """What is due by its own time, though nothing may be free, and what was kept back. What others have claimed is gone."""
+        """Put in line what is due by its own time, though nothing may be free, and what was kept back and is still here."""
         self.backlog.promote(time.time())
         for entry in [*self._put_off.due(now), *self._sharing.spread.ripe(now)]:
             self.add(entry)
