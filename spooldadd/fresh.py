@@ -79,10 +79,6 @@ class Fresh:
     def keep(self, names: Set[str]) -> None:
         """Forget all but these. Linear in what is here."""
         self._ours = [name for name in self._ours if name in names]
-        if not self._others:
-            self._left.clear()
-            self._oldest, self._newest = [], []
-            return
         self._others = {name: unopened for name, unopened in self._others.items() if name in names}
         self._left = deque(item for item in self._left if self._counts(*item))
         self._newest = [item for item in self._newest if self._counts(*item)]
@@ -136,9 +132,7 @@ class Fresh:
         self.clear()
         self.add(ours, now)
         for name, unopened in sorted(others.items(), key=lambda item: item[1].seen_at):
-            if self._parts.is_ours(name):
-                self._ours.append(name)
-            elif unopened.complete_s is None:
+            if unopened.complete_s is None or self._parts.is_ours(name):
                 self.add((name,), unopened.seen_at)
             else:
                 self.announce(name, unopened.seen_at, unopened.complete_s)

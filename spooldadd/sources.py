@@ -121,10 +121,10 @@ class Sources:
         entries = self.waiting.scan()
         self._launching.look_around(now)
         self._say_unexpected()
-        took_s = time.monotonic() - now
+        rest_s = (time.monotonic() - now) / SCAN_SHARE
         interval_s = self.scan_s if self.is_watching else min(self.scan_s, BUSY_SCAN_S)
-        self.scan_at = now + max(interval_s, took_s / SCAN_SHARE)
-        self._list_is_old_at = now + max(FRESH_S, took_s / SCAN_SHARE)
+        self.scan_at = now + max(interval_s, rest_s)
+        self._list_is_old_at = now + max(FRESH_S, rest_s)
         return entries
 
     def examine(self, now: float, in_line: int = 0) -> list[Entry]:
@@ -258,7 +258,7 @@ class Sources:
     def look_further(self) -> None:
         """There is nothing to run: from here on events, and looks at what is others' part, are worth more than they cost."""
         self._is_idle = True
-        if self._intakes[0].others_at(self.leave_s) <= time.monotonic() and self.is_list_old:
+        if self._next_others_at <= time.monotonic() and self.is_list_old:
             self.scan_at = 0.0  # most of it is gone by now: a listing tells that with one call
         if self.events_work and not self.is_watching:
             self.scan_at = 0.0

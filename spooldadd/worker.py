@@ -308,8 +308,7 @@ class Worker:
         self._crew.trim(now)
         self._upkeeping.turn(time.time())
         state = "draining" if self.settings.is_draining else self.state
-        taken = self._launching.usage.taken
-        self._presence.beat(self._sources, taken, state=state, running=len(self._room), waiting=self._waiting)
+        self._write_entry(state)
         if self._sharing.look(now, self._queueing.backlog, self._sources, takes_jobs=state == "serving"):
             self._timers.recover = now
 
@@ -364,10 +363,14 @@ class Worker:
     def _appear(self) -> None:
         """Write our entry: who is told that we have started finds it, and `submit` does not say that nobody ever served."""
         try:
-            taken = self._launching.usage.taken
-            self._presence.beat(self._sources, taken, state=self.state, running=0, waiting=0)
+            self._write_entry(self.state)
         except OSError:
             pass  # the loop tries it again, and says what is wrong
+
+    def _write_entry(self, state: str) -> None:
+        """Raises: OSError, NodeTaken."""
+        taken = self._launching.usage.taken
+        self._presence.beat(self._sources, taken, state=state, running=len(self._room), waiting=self._waiting)
 
     def _say_started(self) -> None:
         self.log.info(

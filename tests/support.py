@@ -50,12 +50,6 @@ def _states(pid: int) -> Iterator[str]:
             pass  # a thread that has just ended
 
 
-def ran_ms(pid: int) -> float:
-    """Return for how many milliseconds this process was on a processor, by the scheduler's count."""
-    found = [path.read_text() for path in Path("/proc", str(pid), "task").glob("*/schedstat")]
-    return sum(int(text.split()[0]) for text in found) / 1e6
-
-
 class Node:
     """One spool, and the workers that a test starts on it. `close` leaves no process behind."""
 

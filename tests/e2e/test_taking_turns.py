@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from spooldadd import record
 from spooldadd.spreading import Spread
-from tests.support import Node, ran_ms, result_of, until
+from tests.bench.place import run_s
+from tests.e2e.test_shared import proofs
+from tests.support import Node, result_of, until
 
 QUICK = {"SPOOLDADD_INTAKE__SETTLE": "0s", "SPOOLDADD_TAKEOVER__AFTER": "30s"}
 LONG = 'command = "until test -e {gate}; do sleep 0.05; done"\n'
@@ -36,8 +37,7 @@ def fill(node: Node, name: str) -> Path:
 
 def met(node: Node) -> bool:
     """Each has heard of the other: it has seen whether the other's locks reach it."""
-    found = [record.read_table(str(node.spool / ".spool" / "proofs" / f"{name}.toml")) or {} for name in "ab"]
-    return all(table.get("peers") for table in found)
+    return all(proofs(node, name) for name in "ab")
 
 
 @pytest.fixture(params=[True, False], ids=["events", "scans"])
@@ -69,10 +69,10 @@ def test_a_node_sleeps_when_what_it_has_left_unopened_is_gone(make_node: Callabl
         node.drop(f"{name}.toml", 'command = ["true"]\n')
     until(lambda: len(os.listdir(node.spool / "done")) == 30, "all are done")
     time.sleep(1)  # for what was left to b for a moment
-    before = [ran_ms(worker.pid) for worker in workers]
+    before = [run_s([worker.pid]) for worker in workers]
     time.sleep(2)
-    ran = [ran_ms(worker.pid) - ms for worker, ms in zip(workers, before, strict=True)]
-    assert max(ran) < 500, "of two seconds; one that finds nothing to do over and over takes what it gets"
+    ran = [run_s([worker.pid]) - ran_s for worker, ran_s in zip(workers, before, strict=True)]
+    assert max(ran) < 0.5, "of two seconds; one that finds nothing to do over and over takes what it gets"
 
 
 def test_what_is_urgent_is_taken_first_though_it_is_the_part_of_a_full_node(busy: Node) -> None:
