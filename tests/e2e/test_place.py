@@ -24,7 +24,7 @@ rmdir "$TURNS/$SPOOLDADD_GPUS"
 [place]
 requires = { gpus = 1 }
 """
-WAITS_FOR_FILE = """command = 'while [ ! -e "$TURNS/go" ]; do sleep 0.05; done'
+WAITS_FOR_FILE = """command = 'touch "$TURNS/up-$SPOOLDADD_GPUS"; while [ ! -e "$TURNS/go" ]; do sleep 0.05; done'
 [place]
 requires = { gpus = 1, memory = "1M", cpus = 0.5 }
 """
@@ -52,7 +52,7 @@ def test_a_restarted_worker_counts_what_runs_already(node: Node, tmp_path: Path)
     for number in range(3):
         node.drop(f"job-{number}.toml", WAITS_FOR_FILE)
     worker = node.start()
-    until(lambda: states(node)["running"] == 2, "two have a GPU each")
+    until(lambda: len(list(tmp_path.glob("up-*"))) == 2, "two have a GPU each")  # a claim that is not started goes back
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
     node.start()
