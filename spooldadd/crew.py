@@ -26,8 +26,9 @@ from spooldadd.plan import Plan, to_wire
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__))
 LAUNCHER = os.path.join(PACKAGE, "launcher.py")
-# An idle supervisor costs no processor time and about a megabyte. Longer than the gap between jobs of a busy hour's
-# minute-by-minute work would be waste; shorter than a scan would fork for each job of a trickle.
+# An idle supervisor costs no processor time; a megabyte and more where it had a job, half of one where it is new.
+# Longer than the gap between jobs of a busy hour's minute-by-minute work would be waste; shorter than a scan would fork for
+# each job of a trickle.
 IDLE_S = 30.0
 # What the two sides of a channel must agree on. A launcher of another release than ours would speak another language.
 SPOKEN = ("attempt.py", "channel.py", "launcher.py", "offered.py", "plan.py", "release.py", "supervisor.py")
@@ -64,7 +65,7 @@ class Report(NamedTuple):  # made for every job: a frozen dataclass takes three 
 class _Supervisor:
     channel: socket.socket
     record: str | None = None
-    since: float = 0.0  # when it became idle, or began with its record, by the monotonic clock
+    since: float = 0.0  # when it became idle, or began with its record, by the monotonic clock; 0 where it had none yet
     took_s: float = NEVER_S  # how long the attempt before took
 
 
@@ -82,6 +83,7 @@ class Crew:
         self._launcher: subprocess.Popen[bytes] | None = None
         self._supervisors: dict[int, _Supervisor] = {}
         self._idle: list[int] = []
+        self._none_before = 0.0  # nobody stands by before this, by the monotonic clock
 
     def start(self) -> None:
         """Start the launcher where none is running.
@@ -156,10 +158,19 @@ class Crew:
         return self._hear(fileobj.fileno())
 
     def trim(self, now: float) -> None:
-        """Let supervisors go that had nothing to do for a while."""
-        for fd in [fd for fd in self._idle if now - self._supervisors[fd].since > IDLE_S]:
+        """Let supervisors go that had nothing to do for a while, but none that had no job yet: that one stands by."""
+        for fd in [fd for fd in self._idle if 0.0 < self._supervisors[fd].since < now - IDLE_S]:
             self._idle.remove(fd)
             self._close(fd)
+
+    def stand_by(self, now: float) -> None:
+        """Have a new supervisor ready where none is idle: a job after a rest, or after a long one, starts sooner by that."""
+        if self._idle or now < self._none_before:
+            return
+        try:
+            self._idle.append(self._fork())
+        except (SpoolError, Outdated):
+            pass  # whoever launches a job is told
 
     def close(self) -> None:
         """Let go of all: those that run a job finish it and file it."""
@@ -221,6 +232,7 @@ class Crew:
             record = entry.record or ""
             if fd in self._idle:
                 self._idle.remove(fd)
+                self._none_before = time.monotonic() + IDLE_S  # the launcher could not make it, and has said so
             self._close(fd)
             return [Report(record, is_gone=True, channel=fd)] if record else []
         now, said = time.monotonic(), [Report(channel=fd, **report) for report in marshal.loads(data)]

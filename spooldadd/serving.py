@@ -8,6 +8,7 @@ must not be lost. HUP has the configuration read again; from a terminal it is th
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -171,6 +172,7 @@ def serve(worker: Worker, log: Log, reread: reloading.Reread | None = None) -> N
     """
     writers.ignore_lease_breaks()
     faulthandler.enable()  # a watchdog ends us by ABRT: the log shows where each thread was
+    gc.freeze()  # what was imported stays: to look through all of it for garbage held up the loop for 25 ms, now and then
     error = _MainThread(worker, log, reread).serve()
     if error is not None:
         raise error

@@ -16,7 +16,7 @@ def idle_rows(seconds: float, directory: str | None) -> list[Row]:
         node.start("--jobs", "2")
         place.fill(node, 4)
         place.wait_for(lambda: place.count(node.spool / "done") == 4)
-        time.sleep(45)  # until the supervisors of these jobs have ended, too
+        time.sleep(45)  # until the supervisors of these jobs have ended; one stands by
         pids = place.ours(node)
         cpu_s, woken = place.run_s(pids), place.wakeups(pids)
         time.sleep(seconds)

@@ -1,0 +1,98 @@
+"""Promise: a job after a rest does not wait until a supervisor is made; one that is lost meanwhile costs nothing."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import time
+
+import pytest
+
+from spooldadd import crew
+from spooldadd.errors import Outdated, SpoolError
+from tests.faults.chaos import SUPERVISOR, name_of
+from tests.support import Node, processes_of, until
+
+SAYS_ITS_PARENT = "command = 'echo $PPID'\n"
+
+
+def standing_by(node: Node) -> set[int]:
+    return {pid for pid in processes_of(node.work) if name_of(pid) == SUPERVISOR}
+
+
+def parent_of(node: Node, name: str) -> int:
+    node.drop(f"{name}.toml", SAYS_ITS_PARENT)
+    return int((node.wait_finished(name) / "output.log").read_text())
+
+
+def test_a_supervisor_waits_for_the_first_job(node: Node) -> None:
+    node.start()
+    before = until(lambda: standing_by(node), "one stands by")
+    assert parent_of(node, "first") in before
+
+
+def test_where_it_was_killed_a_job_runs_all_the_same(node: Node) -> None:
+    node.start()
+    for pid in until(lambda: standing_by(node), "one stands by"):
+        os.kill(pid, signal.SIGKILL)
+    assert parent_of(node, "first") > 0
+    assert "supervisor-gone" not in node.said()  # it had nothing in hand
+
+
+class Forks(crew.Crew):
+    """Makes channels only, and fails where it is told to."""
+
+    error: Exception | None = None
+
+    def _fork(self) -> int:
+        if self.error is not None:
+            raise self.error
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.close()
+        self._selector.register(ours, selectors.EVENT_READ, self)
+        self._supervisors[ours.fileno()] = crew._Supervisor(ours)
+        return ours.fileno()
+
+
+@pytest.fixture
+def forks():
+    with selectors.DefaultSelector() as selector:
+        made = Forks(selector, {}, ["plain", "info"], None)
+        yield made
+        made.close()
+
+
+def test_one_stays_until_it_has_had_a_job_and_then_goes_after_a_rest(forks):
+    now = time.monotonic()
+    forks.stand_by(now)
+    forks.stand_by(now)
+    assert len(forks._supervisors) == 1
+    forks.trim(now + 10 * crew.IDLE_S)
+    assert len(forks._supervisors) == 1
+    (entry,) = forks._supervisors.values()
+    entry.since = now
+    forks.trim(now + crew.IDLE_S / 2)
+    assert len(forks._supervisors) == 1
+    forks.trim(now + crew.IDLE_S * 2)
+    assert not forks._supervisors
+
+
+@pytest.mark.parametrize("error", [SpoolError("no room for a process"), Outdated("another release")])
+def test_where_none_can_be_made_whoever_launches_a_job_is_told_and_not_an_idle_worker(forks, error):
+    forks.error = error
+    forks.stand_by(time.monotonic())
+    assert not forks._idle
+
+
+def test_after_one_that_came_to_nothing_another_is_not_tried_at_once(forks):
+    """On a machine without room for a process the launcher says so each time that it is asked."""
+    now = time.monotonic()
+    forks.stand_by(now)
+    (entry,) = forks._supervisors.values()
+    assert forks.on_readable(entry.channel) == []  # its other end was closed
+    forks.stand_by(now + crew.IDLE_S / 2)
+    assert not forks._supervisors
+    forks.stand_by(now + crew.IDLE_S * 2)
+    assert forks._supervisors
