@@ -7,6 +7,7 @@ import selectors
 import signal
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -36,7 +37,8 @@ def test_a_supervisor_waits_for_the_first_job(node: Node) -> None:
 def test_where_it_was_killed_a_job_runs_all_the_same(node: Node) -> None:
     node.start()
     for pid in until(lambda: standing_by(node), "one stands by"):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # where one of the pair is gone, the other ends
+            os.kill(pid, signal.SIGKILL)
     assert parent_of(node, "first") > 0
     assert "supervisor-gone" not in node.said()  # it had nothing in hand
 
