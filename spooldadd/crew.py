@@ -26,7 +26,7 @@ from spooldadd.plan import Plan, to_wire
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__))
 LAUNCHER = os.path.join(PACKAGE, "launcher.py")
-# An idle supervisor costs no processor time; a megabyte and more where it had a job, half of one where it is new.
+# An idle supervisor costs no processor time; some two megabytes where it had a job, less than one where it is new.
 # Longer than the gap between jobs of a busy hour's minute-by-minute work would be waste; shorter than a scan would fork for
 # each job of a trickle.
 IDLE_S = 30.0
@@ -153,9 +153,11 @@ class Crew:
         """Take what the launcher or a supervisor says."""
         if fileobj is self._control:
             self._drop_launcher()
+            self._let_idle_go()
             return []
         assert isinstance(fileobj, socket.socket)
-        return self._hear(fileobj.fileno())
+        fd = fileobj.fileno()
+        return self._hear(fd) if fd in self._supervisors else []  # it may have been let go in this same round
 
     def trim(self, now: float) -> None:
         """Let supervisors go that had nothing to do for a while, but none that had no job yet: that one stands by."""
@@ -164,13 +166,13 @@ class Crew:
             self._close(fd)
 
     def stand_by(self, now: float) -> None:
-        """Have a new supervisor ready where none is idle: a job after a rest, or after a long one, starts sooner by that."""
+        """Have a new supervisor ready where none is idle: a job after a rest starts sooner by that."""
         if self._idle or now < self._none_before:
             return
         try:
             self._idle.append(self._fork())
         except (SpoolError, Outdated):
-            pass  # whoever launches a job is told
+            self._none_before = now + IDLE_S  # whoever launches a job is told
 
     def close(self) -> None:
         """Let go of all: those that run a job finish it and file it."""
@@ -232,7 +234,7 @@ class Crew:
             record = entry.record or ""
             if fd in self._idle:
                 self._idle.remove(fd)
-                self._none_before = time.monotonic() + IDLE_S  # the launcher could not make it, and has said so
+                self._none_before = time.monotonic() + IDLE_S  # there may be no room for one: the launcher says so
             self._close(fd)
             return [Report(record, is_gone=True, channel=fd)] if record else []
         now, said = time.monotonic(), [Report(channel=fd, **report) for report in marshal.loads(data)]
@@ -243,6 +245,12 @@ class Crew:
         elif entry.record is None:
             self._idle.append(fd)
         return said
+
+    def _let_idle_go(self) -> None:
+        # Who ends the launcher's scope waits for all that is in it, and no job is to begin there any more.
+        for fd in self._idle:
+            self._close(fd)
+        self._idle.clear()
 
     def _close(self, fd: int) -> None:
         channel = self._supervisors.pop(fd).channel

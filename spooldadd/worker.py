@@ -308,11 +308,11 @@ class Worker:
         self._crew.trim(now)
         self._upkeeping.turn(time.time())
         state = "draining" if self.settings.is_draining else self.state
-        if state == "serving" and self._room.free > 0:
-            self._crew.stand_by(now)
         self._write_entry(state)
         if self._sharing.look(now, self._queueing.backlog, self._sources, takes_jobs=state == "serving"):
             self._timers.recover = now
+        if state == "serving" and self._room.free > 0:
+            self._crew.stand_by(now)  # last: where the launcher has to be started again, that may take seconds
 
     # -- trouble
 

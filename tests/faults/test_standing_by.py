@@ -13,7 +13,7 @@ import pytest
 
 from spooldadd import crew
 from spooldadd.errors import Outdated, SpoolError
-from tests.faults.chaos import SUPERVISOR, name_of
+from tests.faults.chaos import LAUNCHER, SUPERVISOR, name_of
 from tests.support import Node, processes_of, until
 
 SAYS_ITS_PARENT = "command = 'echo $PPID'\n"
@@ -36,11 +36,23 @@ def test_a_supervisor_waits_for_the_first_job(node: Node) -> None:
 
 def test_where_it_was_killed_a_job_runs_all_the_same(node: Node) -> None:
     node.start()
-    for pid in until(lambda: standing_by(node), "one stands by"):
-        with suppress(ProcessLookupError):  # where one of the pair is gone, the other ends
+    killed = until(lambda: standing_by(node), "one stands by")
+    for pid in killed:
+        with suppress(ProcessLookupError):  # where the fork is gone, its supervisor ends
             os.kill(pid, signal.SIGKILL)
+    until(lambda: not killed & standing_by(node), "it is gone")
     assert parent_of(node, "first") > 0
     assert "supervisor-gone" not in node.said()  # it had nothing in hand
+
+
+def test_it_ends_with_the_launcher(node: Node) -> None:
+    """To end the launcher's scope took 90 s, and a job that came meanwhile began in it, and was killed with it."""
+    node.start()
+    before = until(lambda: standing_by(node), "one stands by")
+    (launcher,) = (pid for pid in processes_of(node.work) if name_of(pid) == LAUNCHER)
+    os.kill(launcher, signal.SIGTERM)
+    until(lambda: not before & standing_by(node), "it ends, too")
+    assert parent_of(node, "first") not in before
 
 
 class Forks(crew.Crew):
@@ -84,8 +96,21 @@ def test_one_stays_until_it_has_had_a_job_and_then_goes_after_a_rest(forks):
 @pytest.mark.parametrize("error", [SpoolError("no room for a process"), Outdated("another release")])
 def test_where_none_can_be_made_whoever_launches_a_job_is_told_and_not_an_idle_worker(forks, error):
     forks.error = error
-    forks.stand_by(time.monotonic())
+    now = time.monotonic()
+    forks.stand_by(now)
+    forks.error = None
+    forks.stand_by(now + crew.IDLE_S / 2)
     assert not forks._idle
+    forks.stand_by(now + crew.IDLE_S * 2)
+    assert forks._idle
+
+
+def test_one_that_was_let_go_is_not_heard_any_more(forks):
+    """Its end and the launcher's may be told in one round."""
+    forks.stand_by(time.monotonic())
+    (entry,) = forks._supervisors.values()
+    forks._let_idle_go()
+    assert forks.on_readable(entry.channel) == []
 
 
 def test_after_one_that_came_to_nothing_another_is_not_tried_at_once(forks):
