@@ -55,6 +55,15 @@ def test_it_ends_with_the_launcher(node: Node) -> None:
     assert parent_of(node, "first") not in before
 
 
+def test_it_ends_with_a_worker_that_is_killed(node: Node) -> None:
+    worker = node.start()
+    before = until(lambda: standing_by(node), "one stands by")
+    worker.kill()
+    until(lambda: not standing_by(node), "it ends, too")
+    node.start()
+    assert parent_of(node, "first") not in before
+
+
 class Forks(crew.Crew):
     """Makes channels only, and fails where it is told to."""
 
